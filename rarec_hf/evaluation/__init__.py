@@ -1,0 +1,26 @@
+"""Full-catalogue evaluation: exact ranks, metrics that treat ties fairly, baselines and the report."""
+
+from __future__ import annotations
+
+from .baselines import ItemKNN, Popularity, TitleTfidf
+from .evaluator import Difference, Scorer, paired_difference, rank_targets
+from .metrics import Ranks, metric_per_user, metrics_per_user, ranks_from_scores, summarize
+from .report import EvaluationReport, Row, plot_learning_curve
+
+__all__ = [
+    "Difference",
+    "EvaluationReport",
+    "ItemKNN",
+    "Popularity",
+    "Ranks",
+    "Row",
+    "Scorer",
+    "TitleTfidf",
+    "metric_per_user",
+    "metrics_per_user",
+    "paired_difference",
+    "plot_learning_curve",
+    "rank_targets",
+    "ranks_from_scores",
+    "summarize",
+]

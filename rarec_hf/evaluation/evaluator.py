@@ -1,0 +1,162 @@
+"""Rank every user's target with any scorer, one batch of users at a time; compare two scorers over the same users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .metrics import Ranks, flatten_histories, metric_per_user, ranks_from_scores, refuse_rows
+
+# Histories (item indices, oldest first) in, scores of shape (n, n_items) out; higher is better.
+Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
+
+
+def rank_targets(
+    scorer: Scorer,
+    histories: Sequence[np.ndarray],
+    targets: Sequence[int] | np.ndarray,
+    n_items: int,
+    *,
+    batch_size: int = 256,
+    exclude_seen: bool = True,
+    progress: bool = True,
+    description: str = "Ranking",
+) -> Ranks:
+    """
+    Rank each user's target over the full catalogue. Scores exist for one batch of users at a time only.
+
+    Args:
+        scorer (`Scorer`): Called with up to `batch_size` histories.
+        histories (`Sequence[np.ndarray]`): Item indices, oldest first. Only `len(histories)` and `histories[row]` are
+            used, so rows may be built when asked for. Each row is read twice: all rows are checked before the first
+            call of `scorer`, so that a mistake in the last row does not cost the whole evaluation.
+        targets (`Sequence[int]`): Item index of each user's target, one per history.
+        n_items (`int`): Size of the catalogue.
+        batch_size (`int`, *optional*, defaults to 256): Users scored at once.
+        exclude_seen (`bool`, *optional*, defaults to `True`): Take the items of a user's history out of the ranking.
+        progress (`bool`, *optional*, defaults to `True`): Show a progress bar labelled `description`.
+
+    Raises:
+        ValueError: Nothing to rank, lengths differ, an index is outside the catalogue, a target is in its own history
+            while seen items are excluded, or `scorer` returns something other than `(n, n_items)` valid scores.
+    """
+    targets = np.asarray(targets)
+    n = len(histories)
+    if n == 0 or targets.shape != (n,):
+        raise ValueError(f"Expected at least one history and one target for each, got {n} and {targets.shape}.")
+    if n_items < 1 or batch_size < 1:
+        raise ValueError(f"`n_items` and `batch_size` must be at least 1, got {n_items} and {batch_size}.")
+    batches = [range(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+
+    for batch in batches:
+        chosen = targets[batch.start : batch.stop]
+        flatten_histories(chosen[:, None], n_items, first_row=batch.start)
+        rows, items = flatten_histories((histories[row] for row in batch), n_items, first_row=batch.start)
+        if exclude_seen:
+            repeated = np.bincount(rows, weights=items == chosen[rows], minlength=len(batch)) > 0
+            reason = "the target is in its own history. Drop repeated interactions, or pass `exclude_seen=False`"
+            refuse_rows(repeated, reason, batch.start)
+
+    parts = []
+    with tqdm(total=n, desc=description, unit="user", disable=not progress) as bar:
+        for batch in batches:
+            seen = [np.asarray(histories[row]) for row in batch]
+            scores = np.asarray(scorer(seen))
+            if scores.shape != (len(batch), n_items):
+                raise ValueError(
+                    f"The scorer must return shape (histories, n_items), expected {(len(batch), n_items)}, "
+                    f"got {scores.shape}."
+                )
+            excluded = seen if exclude_seen else [[]] * len(batch)
+            chosen = targets[batch.start : batch.stop]
+            parts.append(ranks_from_scores(scores, chosen, excluded, first_row=batch.start))
+            del scores  # else two batches exist while the next one is scored
+            bar.update(len(batch))
+    return Ranks.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """
+    How much better one scorer is than another over the same users.
+
+    Args:
+        mean (`float`): Mean of the per-user differences, in units of the metric.
+        low (`float`), high (`float`): Ends of the confidence interval of `mean`.
+        relative (`float`): `mean` as a share of the other scorer's mean; NaN where that is 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    relative: float
+
+
+def paired_difference(
+    ranks_a: Ranks,
+    ranks_b: Ranks,
+    metric: str = "ndcg@10",
+    confidence: float = 0.95,
+    method: str = "bootstrap",
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Difference:
+    """
+    The mean of `metric` of a less that of b, with an interval from the per-user differences.
+
+    Args:
+        ranks_a (`Ranks`), ranks_b (`Ranks`): Ranks of the same users' targets, in the same order.
+        metric (`str`, *optional*, defaults to `"ndcg@10"`): Any name that `metric_per_user` knows.
+        confidence (`float`, *optional*, defaults to 0.95): Between 0 and 1.
+        method (`str`, *optional*, defaults to `"bootstrap"`): `"bootstrap"` (percentiles of the means of resampled
+            users) or `"normal"` (mean plus and minus the normal quantile times the standard error).
+        n_resamples (`int`, *optional*, defaults to 2000): Resamples of the bootstrap.
+        seed (`int`, *optional*, defaults to 0): Seed of the bootstrap.
+
+    Raises:
+        ValueError: Fewer than two users, or ranks that cannot belong to the same users and rule.
+    """
+    if len(ranks_a) != len(ranks_b) or len(ranks_a) < 2:
+        raise ValueError(
+            f"Paired ranks need the same users, at least 2 of them, got {len(ranks_a)} and {len(ranks_b)} rows."
+        )
+    if not np.array_equal(ranks_a.candidates, ranks_b.candidates):
+        row = int(np.argmax(ranks_a.candidates != ranks_b.candidates))
+        raise ValueError(
+            f"Row {row} was ranked among {ranks_a.candidates[row]} candidates in one and {ranks_b.candidates[row]} in "
+            "the other; rank both with the same users, order, catalogue and seen filter."
+        )
+    if not 0 < confidence < 1 or n_resamples < 1:
+        raise ValueError(f"Expected 0 < confidence < 1 and n_resamples >= 1, got {confidence} and {n_resamples}.")
+    base = metric_per_user(ranks_b, metric)
+    differences = metric_per_user(ranks_a, metric) - base  # (n,)
+    mean, tail = float(differences.mean()), (1 - confidence) / 2
+    if method == "bootstrap":
+        low, high = np.quantile(_resampled_means(differences, n_resamples, seed), [tail, 1 - tail])
+    elif method == "normal":
+        half = NormalDist().inv_cdf(1 - tail) * differences.std(ddof=1) / np.sqrt(len(differences))
+        low, high = mean - half, mean + half
+    else:
+        raise ValueError(f"Unknown method {method!r}; expected 'bootstrap' or 'normal'.")
+    base_mean = float(base.mean())
+    return Difference(mean, float(low), float(high), mean / base_mean if base_mean else float("nan"))
+
+
+def _resampled_means(values: np.ndarray, n_resamples: int, seed: int) -> np.ndarray:
+    # Drawing n users with replacement and averaging is drawing how often each distinct value occurs: the same
+    # distribution, and metrics cut at k take few distinct values, so it is hundreds of times less work.
+    distinct, counts = np.unique(values, return_counts=True)
+    rng = np.random.default_rng(seed)
+    at_once = max(1, 1_000_000 // len(distinct))  # bounds the memory of one draw
+    means = []
+    for start in range(0, n_resamples, at_once):
+        draws = rng.multinomial(len(values), counts / len(values), size=min(at_once, n_resamples - start))
+        means.append(draws @ distinct / len(values))
+    return np.concatenate(means)
+
+
+__all__ = ["Difference", "Scorer", "paired_difference", "rank_targets"]
