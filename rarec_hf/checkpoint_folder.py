@@ -1,0 +1,144 @@
+"""The folder a model is kept in: slim (the backbone found again by its address) or full, and how it is loaded without a random weight."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
+
+from .backbone_fingerprint import check_fingerprint, weights_fingerprint
+from .backbone_source import load_backbone
+from .processing_rarec import ITEMS_FILE, RARecProcessor
+from .recommendation import Catalogue
+
+
+logger = logging.get_logger(__name__)
+
+REPRESENTATIONS_FILE = "item_representations.safetensors"
+BACKBONE_FOLDER = "backbone"
+_BACKBONE_PREFIX = "language_model."
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+class CheckpointFolderMixin:
+    """
+    `save_pretrained` and `from_pretrained` of `RARecForSequentialRecommendation`. A folder holds
+
+    - `config.json`, `model.safetensors`: alignment module and ID encoder;
+    - `item_representations.safetensors`: once the catalogue was indexed;
+    - the processor's files: tokenizer, prompts, item table, id map;
+    - `backbone/`: the LLM as its own `save_pretrained` writes it, in a full folder only.
+    """
+
+    def save_pretrained(self, save_directory: str | os.PathLike, include_backbone: bool = False, **kwargs: Any) -> None:
+        """
+        Args:
+            save_directory (`str`): the folder.
+            include_backbone (`bool`): also save the backbone's weights (a full folder); a slim one needs `config.backbone_address`.
+
+        Raises:
+            ValueError: the folder would be slim, but the backbone has no address it could be found by again.
+        """
+        if self.config.backbone_fingerprint is None:
+            self.config.backbone_fingerprint = weights_fingerprint(self.language_model)
+        folder = Path(save_directory)
+        super().save_pretrained(folder, **kwargs)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
+        if self._catalogue is not None and self._catalogue.items is not None:
+            tensors = {"items": self._catalogue.items, "texts": self._catalogue.texts}
+            # half precision: the representations come from a backbone that mostly runs in it
+            save_file({n: t.half().contiguous() for n, t in tensors.items() if t is not None}, folder / REPRESENTATIONS_FILE)
+        if include_backbone:
+            self.language_model.save_pretrained(folder / BACKBONE_FOLDER)
+        elif self.config.backbone_address is None:
+            logger.warning(
+                "The backbone has no address (`config.backbone_address`), so this folder can only be loaded with `language_model=` given. "
+                "Load backbones with `rarec_hf.load_backbone`, or save with `include_backbone=True`."
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *model_args: Any,
+        config: Any = None,
+        language_model: PreTrainedModel | None = None,
+        **kwargs: Any,
+    ):
+        """
+        Loads a folder or a Hub repository, slim or full.
+
+        Args:
+            pretrained_model_name_or_path (`str`): the folder or repository.
+            language_model (`PreTrainedModel`, *optional*): the backbone, if it is loaded already; its fingerprint is checked all the same.
+            kwargs: `cache_dir`, `token`, `revision`, `local_files_only` find this checkpoint's files (and, but for `revision`, the
+                backbone's); everything else (`dtype`, `device_map`, `quantization_config`, `attn_implementation`, ...) goes to the backbone.
+
+        Raises:
+            ValueError: weights are missing, unexpected or of another shape, or the backbone is not the one the alignment was trained on.
+            OSError: the folder, or the backbone, cannot be found.
+        """
+        path = str(pretrained_model_name_or_path)
+        hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
+        config = config or cls.config_class.from_pretrained(path, **hub)
+        state = load_file(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
+        if language_model is None:
+            language_model = _load_own_backbone(path, config, hub, kwargs)
+        if config.backbone_fingerprint is not None:
+            check_fingerprint(config.backbone_fingerprint, language_model, config.backbone_address or path)
+        config.text_config = language_model.config
+        model = cls(config, language_model)
+        expected = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)}
+        missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+        reshaped = [n for n in expected.keys() & state.keys() if expected[n].shape != state[n].shape]
+        if missing or unexpected or reshaped:
+            raise ValueError(
+                f"{path} does not hold the weights its config asks for: {len(missing)} missing {missing[:3]}, {len(unexpected)} unexpected "
+                f"{unexpected[:3]}, {len(reshaped)} of another shape {reshaped[:3]}. The files belong to different runs, or the folder is "
+                "damaged; save or download it again."
+            )
+        model.load_state_dict(state, strict=False)
+        device = model.get_input_embeddings().weight.device
+        for name, module in model.named_children():
+            if name != "language_model":
+                module.to(device)
+        model.id_scale = model.id_scale.to(device)
+        if _file(path, ITEMS_FILE, hub) is not None:
+            model.processor = RARecProcessor.from_pretrained(path, **hub)
+        if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
+            tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
+            n_items = config.id_encoder_config.n_items
+            if any(len(tensor) != n_items for tensor in tensors.values()):
+                raise ValueError(f"{REPRESENTATIONS_FILE} does not hold {n_items} items. Delete it and call `index_catalogue()` again.")
+            model._catalogue = Catalogue(tensors.get("texts"), tensors["items"])
+        return model.eval()
+
+
+def _file(path: str, name: str, hub: dict[str, Any], required: bool = False) -> str | None:
+    return cached_file(path, name, **hub, _raise_exceptions_for_missing_entries=required)
+
+
+def _load_own_backbone(path: str, config: Any, hub: dict[str, Any], kwargs: dict[str, Any]) -> PreTrainedModel:
+    """A full folder's own backbone, else the one at the recorded address."""
+    shared = {name: hub[name] for name in ("cache_dir", "token", "local_files_only") if name in hub}
+    if (file := _file(path, f"{BACKBONE_FOLDER}/config.json", hub)) is not None:
+        if os.path.isdir(path):
+            return load_backbone(str(Path(file).parent), **kwargs)
+        from huggingface_hub import snapshot_download
+
+        root = snapshot_download(path, allow_patterns=f"{BACKBONE_FOLDER}/*", revision=hub.get("revision"), **shared)
+        return load_backbone(str(Path(root) / BACKBONE_FOLDER), **kwargs)
+    if config.backbone_address is None:
+        raise ValueError(
+            f"{path} is slim and does not say where its backbone is (`backbone_address`). Load that backbone and pass it as `language_model=`."
+        )
+    return load_backbone(config.backbone_address, **shared, **kwargs)
+
+
+__all__ = ["BACKBONE_FOLDER", "REPRESENTATIONS_FILE", "CheckpointFolderMixin"]

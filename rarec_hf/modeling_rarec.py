@@ -1,0 +1,303 @@
+"""`RARecForSequentialRecommendation`: a frozen causal LM that recommends with what an ID encoder already knows (arXiv 2402.04527)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput
+
+from .attention_layout import Columns, run_backbone
+from .backbone_probe import base_model_of, measure_backbone
+from .checkpoint_folder import CheckpointFolderMixin
+from .configuration_rarec import RARecConfig
+from .modeling_sasrec import SASRecConfig, SASRecModel
+from .objectives import OBJECTIVES, layerwise_info_nce
+from .recommendation import RecommendationMixin
+from .scoring import SCORES, EncoderPlusLLMScore
+from .soft_prompt import SoftPromptGenerator
+
+
+ID_ENCODERS = {SASRecConfig.model_type: SASRecModel}
+
+
+@dataclass
+class RARecOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor`, *optional*): ranking loss plus `alignment_weight` times the alignment loss, when targets are given.
+        scores (`torch.FloatTensor` of shape `(batch, n_items)`): each user against the items given.
+        ranking_loss, alignment_loss (`torch.FloatTensor`, *optional*): its parts, without gradient.
+        user_states (`torch.FloatTensor` of shape `(batch, hidden_size)`), item_states (`(n_items, hidden_size)`): readout states.
+    """
+
+    loss: Tensor | None = None
+    scores: Tensor | None = None
+    ranking_loss: Tensor | None = None
+    alignment_loss: Tensor | None = None
+    user_states: Tensor | None = None
+    item_states: Tensor | None = None
+
+
+@dataclass
+class Reading:
+    """What one side gives: readout `state` `(n, hidden)`, mean text state `text_state` (None if not run), alignment loss (or None)."""
+
+    state: Tensor
+    text_state: Tensor | None
+    alignment_loss: Tensor | None
+
+
+class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixin, PreTrainedModel):
+    """
+    Wraps any causal LM and an ID encoder, both frozen. For users and for items apart, ID vectors become per-layer soft prompts that enter the
+    LLM as cached keys and values beside a hard prompt; only projectors, contextual instruction and score heads learn.
+
+    Args:
+        config ([`RARecConfig`]): `text_config` and `id_encoder_config` must be set.
+        language_model (`PreTrainedModel`, *optional*): the backbone with its weights; made from `text_config` with random ones otherwise.
+        id_encoder (`PreTrainedModel`, *optional*): likewise from `id_encoder_config`.
+    """
+
+    config_class = RARecConfig
+    base_model_prefix = "rarec"
+    main_input_name = "user_text_ids"
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
+
+    def __init__(
+        self,
+        config: RARecConfig,
+        language_model: PreTrainedModel | None = None,
+        id_encoder: PreTrainedModel | None = None,
+    ):
+        super().__init__(config)
+        if config.text_config is None or config.id_encoder_config is None:
+            raise ValueError("RARecConfig needs `text_config` and `id_encoder_config`; or use `from_backbone(...)`.")
+        self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        self.id_encoder = id_encoder or ID_ENCODERS[config.id_encoder_config.model_type](config.id_encoder_config)
+        self.spec = measure_backbone(self.language_model)
+        hidden_size = config.text_config.get_text_config(decoder=True).hidden_size
+        self.score_head = SCORES[config.score](hidden_size, config.score_dim)
+        self.soft_prompts = nn.ModuleDict()
+        if config.use_soft_prompts:
+            id_dim = config.id_encoder_config.hidden_size if config.use_id_vectors else 0
+            for side in ("user", "item"):
+                self.soft_prompts[side] = SoftPromptGenerator(
+                    self.spec.shapes, id_dim, config.context_length, config.layer_specific_projectors
+                )
+        self.register_buffer("id_scale", torch.ones(()))
+        self.processor, self._catalogue = None, None
+        self._checkpointing = False
+        self.language_model.requires_grad_(False)
+        self.id_encoder.requires_grad_(False)
+        self.post_init()
+        # Slim by default: Trainer checkpoints and `save_pretrained` leave out what the backbone's own address holds
+        self._keys_to_ignore_on_save = {key for key in self.state_dict() if key.startswith("language_model.")}
+        self.train(False)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        std = self.config.initializer_range
+        if isinstance(module, SoftPromptGenerator):
+            if module.projector is not None:
+                init.normal_(module.projector.weight, std=std)
+                init.zeros_(module.projector.bias)
+            if module.context is not None:
+                init.normal_(module.context, std=std)
+        elif isinstance(module, EncoderPlusLLMScore):
+            init.normal_(module.item_head.weight, std=std)
+            module.reset()
+
+    @classmethod
+    def from_backbone(
+        cls, language_model: PreTrainedModel, id_encoder: PreTrainedModel, **config
+    ) -> RARecForSequentialRecommendation:
+        """A new model around a loaded backbone and a trained ID encoder; `config` are fields of [`RARecConfig`]."""
+        vectors = id_encoder.item_vectors().detach()
+        if not bool(torch.isfinite(vectors).all()):
+            bad = (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist()
+            raise ValueError(f"The ID encoder's vectors of {len(bad)} items are not finite, the first item indices: {bad[:5]}.")
+        fields = {"text_config": language_model.config, "id_encoder_config": id_encoder.config, **config}
+        model = cls(RARecConfig(**fields), language_model, id_encoder)
+        # The projectors see ID vectors of unit mean square, whatever scale the ID encoder works in
+        model.id_scale.copy_(vectors.float().pow(2).mean().sqrt().clamp(min=1e-8))
+        return model
+
+    # modes -------------------------------------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True):
+        """The frozen parts stay in evaluation mode, unless activation checkpointing needs the backbone's training mode."""
+        super().train(mode)
+        self.id_encoder.eval()
+        self.language_model.train(mode and self._checkpointing)
+        return self
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None) -> None:
+        """
+        Recomputes the backbone's blocks in the backward pass, soft prompts kept.
+
+        Stock checkpointing drops the cache, and with it the soft prompts, inside every block. The cache layers used here store nothing, so
+        blocks may be recomputed with them.
+
+        Raises:
+            ValueError: re-entrant checkpointing was asked for, the backbone has no checkpointing of that kind, or it uses dropout (its
+                training mode would then differ from its evaluation mode).
+        """
+        if (gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError("Soft prompts share one graph among the layers: activation checkpointing needs `use_reentrant=False`.")
+        blocks = [m for m in self.language_model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        if not blocks:
+            raise ValueError(f"Backbone type `{self.language_model.config.model_type}` has no blocks that support checkpointing.")
+        if not all(hasattr(block, "_can_checkpoint_with_cache") for block in blocks):
+            raise ValueError("This version of transformers cannot checkpoint blocks that read a cache; use transformers >= 5.23.")
+        self.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        for module in self.language_model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module._can_checkpoint_with_cache = True
+            elif getattr(module, "gradient_checkpointing", False):
+                module.gradient_checkpointing = False  # model-level switches (gpt2) drop the cache for all blocks
+        self._check_no_dropout()
+        self._checkpointing = True
+        self.train(self.training)
+
+    activation_checkpointing_enable = gradient_checkpointing_enable
+
+    def gradient_checkpointing_disable(self) -> None:
+        self.language_model.gradient_checkpointing_disable()
+        self._checkpointing = False
+        self.train(self.training)
+
+    activation_checkpointing_disable = gradient_checkpointing_disable
+
+    @torch.no_grad()
+    def _check_no_dropout(self) -> None:
+        ids = torch.tensor([[1, 2, 3, 2]], device=self.device)
+        states = []
+        for mode in (True, False):
+            self.language_model.train(mode)
+            states.append(run_backbone(self.backbone, self.spec, ids, Columns.text(torch.ones_like(ids)))[0])
+        if not torch.allclose(states[0], states[1], atol=1e-5):
+            self.language_model.gradient_checkpointing_disable()
+            raise ValueError(
+                "The backbone behaves differently in training mode (dropout), which checkpointing needs. Load it with its dropout "
+                "probabilities set to 0 in its config."
+            )
+
+    # forward -----------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The LLM without its language-modelling head, which is never computed."""
+        return base_model_of(self.language_model)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.get_input_embeddings()
+
+    def read(self, side: str, text_ids: Tensor, text_mask: Tensor, readout_ids: Tensor, id_vectors: Tensor, want_text: bool = False) -> Reading:
+        """
+        Passes one side's hard prompt and soft prompts through the backbone.
+
+        Args:
+            side (`str`): `"user"` or `"item"`.
+            text_ids, text_mask (`torch.LongTensor` of shape `(batch, length)`): padded on either side.
+            readout_ids (`torch.LongTensor` of shape `(readout length,)`): the prompt's last words; the state at the last is read.
+            id_vectors (`torch.FloatTensor` of shape `(batch, n, id_dim)`): of the ID encoder.
+            want_text (`bool`): also give the text's own states, for the score or the alignment loss.
+        """
+        if text_mask.shape != text_ids.shape:
+            raise ValueError(
+                f"`text_mask` must cover the text alone, shape {tuple(text_ids.shape)}, got {tuple(text_mask.shape)}; soft prompts are "
+                "added to it here."
+            )
+        batch, lengths = len(text_ids), text_mask.sum(1)
+        if not bool((lengths > 0).all()):
+            raise ValueError(f"Row {int((lengths == 0).nonzero()[0])} of the {side} texts has no token.")
+        run = [self.backbone, self.spec]
+        prompts = self.soft_prompts[side](id_vectors.float() / self.id_scale) if self.config.use_soft_prompts else None
+        n_prompts = 0 if prompts is None else prompts.layers[0][0].shape[2]
+        after = self.config.soft_prompt_position == "after_text"
+        aligns = self.training and self.config.alignment_weight > 0 and prompts is not None and prompts.pooled_values is not None
+        text_states = kept = None
+        if after or want_text or aligns:
+            with torch.no_grad():  # depends on nothing that is trained
+                text_states, kept = run_backbone(*run, text_ids, Columns.text(text_mask), keep=True)
+        readout_ids = readout_ids.to(text_ids.device).expand(batch, -1)
+        columns = Columns.readouts(torch.ones_like(readout_ids), lengths + n_prompts, lengths)
+        if after:
+            past = [kept] if prompts is None else [kept, prompts.segment(lengths)]
+            states, _ = run_backbone(*run, readout_ids, columns, past)
+        else:
+            columns = Columns.cat([Columns.text(text_mask, start=n_prompts), columns])
+            past = [] if prompts is None else [prompts.segment(0)]
+            states, _ = run_backbone(*run, torch.cat([text_ids, readout_ids], 1), columns, past)
+        weights = text_mask.to(states.device).float().unsqueeze(-1) / lengths.view(-1, 1, 1)
+        loss = None
+        if aligns:
+            values = [(v * weights.unsqueeze(1).to(v)).sum(2).flatten(1) for _, v in kept.layers.values()]
+            loss = layerwise_info_nce(prompts.pooled_values, values, self.config.alignment_temperature)
+        text_state = (text_states.float() * weights).sum(1) if text_states is not None else None
+        return Reading(states[:, -1].float(), text_state, loss)
+
+    def forward(
+        self,
+        user_text_ids: Tensor,
+        user_text_mask: Tensor,
+        user_readout_ids: Tensor,
+        history: Tensor,
+        item_text_ids: Tensor,
+        item_text_mask: Tensor,
+        item_readout_ids: Tensor,
+        items: Tensor,
+        targets: Tensor | None = None,
+        negatives: Tensor | None = None,
+        item_log_q: Tensor | None = None,
+    ) -> RARecOutput:
+        """
+        Scores a batch of users against a batch of items; inputs as [`RARecProcessor`] makes them.
+
+        Args:
+            history (`torch.LongTensor` of shape `(batch, length)`): item indices for the ID encoder, right-padded with -1.
+            items (`torch.LongTensor` of shape `(n_items,)`): item indices, each once.
+            targets (`torch.LongTensor` of shape `(batch,)`, *optional*): which of `items` each user chose; gives a loss.
+            negatives (`torch.BoolTensor` of shape `(batch, n_items)`, *optional*): which items are negatives; all but the target otherwise.
+            item_log_q (`torch.FloatTensor` of shape `(n_items,)`, *optional*): log of each item's chance to be in a batch, for
+                `popularity_correction`.
+        """
+        wants_text = self.score_head.uses_text
+        with torch.no_grad():
+            user_vectors, item_vectors = self.id_encoder.user_vectors(history), self.id_encoder.item_vectors()[items]
+        user = self.read("user", user_text_ids, user_text_mask, user_readout_ids, user_vectors)
+        item = self.read("item", item_text_ids, item_text_mask, item_readout_ids, item_vectors.unsqueeze(1), wants_text)
+        text = self.score_head.text(item.text_state) if wants_text else None
+        users = self.score_head.user(user.state, self.pooled_text(history) if wants_text else None)
+        scores = self.combine(users, self.score_head.item(item.state, text), user_vectors, item_vectors)
+        output = RARecOutput(scores=scores, user_states=user.state, item_states=item.state)
+        if targets is None:
+            return output
+        if negatives is None:
+            negatives = torch.arange(len(items), device=targets.device) != targets.unsqueeze(1)
+        logits = scores * self.score_head.objective_scale
+        if self.config.popularity_correction and item_log_q is not None:
+            logits = logits - item_log_q
+        output.loss = ranking = OBJECTIVES[self.config.objective](logits, targets, negatives)
+        output.ranking_loss = ranking.detach()
+        if user.alignment_loss is not None:
+            alignment = user.alignment_loss + item.alignment_loss
+            output.loss, output.alignment_loss = ranking + self.config.alignment_weight * alignment, alignment.detach()
+        if self.training:
+            self.forget_representations()
+        return output
+
+    def combine(self, users: Tensor, items: Tensor, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
+        """Scores `(batch, n)` from the LLM's representations and, where the score has it, the ID encoder's vectors."""
+        scores = users @ items.T
+        return scores + self.id_encoder.scores(user_vectors, item_vectors).float() if self.score_head.uses_encoder else scores
+
+
+__all__ = ["ID_ENCODERS", "RARecForSequentialRecommendation", "RARecOutput"]

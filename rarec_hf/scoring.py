@@ -1,0 +1,91 @@
+"""What a score is made of: the paper's dot product of last states, or the ID encoder's own score plus what the LLM adds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+
+class DotProductScore(nn.Module):
+    """
+    The paper's score y_ui = h_u^L . h_i^L of the last layer's last-token states. It has no parameters.
+
+    Raw products of 576-wide states are in the hundreds, where a sigmoid is flat; the objective sees them divided by the width, which
+    changes no ranking.
+    """
+
+    uses_encoder, uses_text = False, False
+
+    def __init__(self, hidden_size: int, score_dim: int):
+        super().__init__()
+        self.width, self.objective_scale = hidden_size, 1.0 / hidden_size
+
+    def user(self, state: Tensor, pooled_text: Tensor | None) -> Tensor:
+        return state
+
+    def item(self, state: Tensor, text: Tensor | None) -> Tensor:
+        return state
+
+
+class EncoderPlusLLMScore(nn.Module):
+    """
+    The LLM's part of `y_ui = F(u, i) + g * cos(q_u, t_i) + (A h_u) . (B h_i)`, F being the ID encoder's own score.
+
+    t_i is the item's text state from the frozen LLM (mean over tokens), centred and whitened; q_u is the recency-weighted mean of the history's;
+    h_u and h_i are the readout states that the soft prompts steer. g and A start at zero, so that an untrained model ranks exactly as its
+    ID encoder and learns only what the text adds. Whitening answers the narrow cone that a frozen LLM's states crowd in.
+    """
+
+    uses_encoder, uses_text, objective_scale = True, True, 1.0
+
+    def __init__(self, hidden_size: int, score_dim: int):
+        super().__init__()
+        self.text_dim = hidden_size
+        self.width = hidden_size + score_dim
+        self.register_buffer("text_mean", torch.zeros(hidden_size))
+        self.register_buffer("text_whitening", torch.eye(hidden_size))
+        self.text_gain = nn.Parameter(torch.zeros(()))
+        self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
+        self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
+        self.item_head = nn.Linear(hidden_size, score_dim, bias=False)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        init.zeros_(self.user_head.weight)
+        init.zeros_(self.text_gain)
+
+    @torch.no_grad()
+    def fit_whitening(self, text_states: Tensor, ridge: float = 0.1) -> None:
+        """
+        Centres and whitens text states `(n, hidden)` of items; uses no interactions.
+
+        Args:
+            ridge (`float`): share of the mean variance added to every direction, against the noise of directions that hardly vary.
+        """
+        if len(text_states) < 2:
+            raise ValueError(f"Whitening needs the text states of at least 2 items, got {len(text_states)}.")
+        states = text_states.double()
+        centred = states - states.mean(0)
+        variance, directions = torch.linalg.eigh(centred.T @ centred / len(states))
+        scale = (variance.clamp(min=0) + ridge * variance.clamp(min=0).mean()).rsqrt()
+        self.text_mean.copy_(states.mean(0))
+        self.text_whitening.copy_(directions * scale @ directions.T)
+
+    def text(self, text_state: Tensor) -> Tensor:
+        """Text states `(n, hidden)` -> centred, whitened, of length 1."""
+        return nn.functional.normalize((text_state - self.text_mean) @ self.text_whitening, dim=-1)
+
+    def user(self, state: Tensor, pooled_text: Tensor) -> Tensor:
+        """`(batch, width)` from readout states and the pooled text `(batch, hidden)` of the history."""
+        return torch.cat([self.text_gain * pooled_text, self.user_head(self.state_norm(state))], -1)
+
+    def item(self, state: Tensor, text: Tensor) -> Tensor:
+        """`(n, width)` from readout states and text vectors `(n, hidden)`."""
+        return torch.cat([text, self.item_head(self.state_norm(state))], -1)
+
+
+SCORES = {"dot_product": DotProductScore, "encoder_plus_llm": EncoderPlusLLMScore}
+
+
+__all__ = ["SCORES", "DotProductScore", "EncoderPlusLLMScore"]

@@ -1,0 +1,1 @@
+"""Training: arguments, data sets and collators, trainers, and the stages of the main job."""

@@ -1,0 +1,171 @@
+"""Stage one: the ID encoder, trained by full cross-entropy with early stopping, or loaded and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+
+from ..data.splits import Split, Targets
+from ..modeling_sasrec import SASRecConfig, SASRecModel
+from .arguments import EncoderArguments
+from .ranking_trainer import RankingDataset, RankingTrainer
+
+
+class SequenceDataset(Dataset):
+    """
+    Training sequences cut into windows of `max_history` inputs and their next items. Windows are laid from the end, so that only the first
+    of a sequence is short.
+    """
+
+    def __init__(self, sequences: Sequence[np.ndarray], max_history: int):
+        self.windows = []
+        for sequence in sequences:
+            end = len(sequence)
+            while end > 1:
+                self.windows.append(sequence[max(0, end - max_history - 1) : end])
+                end -= max_history
+        if not self.windows:
+            raise ValueError("No training sequence has two items; the ID encoder has nothing to learn from.")
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return self.windows[row]
+
+
+def collate_windows(windows: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+    """`history` (padded with -1) and `labels` (padded with -100), both `(batch, length)`."""
+    length = max(len(window) for window in windows) - 1
+    history = torch.full((len(windows), length), -1, dtype=torch.long)
+    labels = torch.full((len(windows), length), -100, dtype=torch.long)
+    for row, window in enumerate(windows):
+        window = torch.as_tensor(np.asarray(window, dtype=np.int64))
+        history[row, : len(window) - 1], labels[row, : len(window) - 1] = window[:-1], window[1:]
+    return {"history": history, "labels": labels}
+
+
+def encoder_scorer(encoder: SASRecModel):
+    """The encoder alone as a scorer: `histories -> (n, n_items)`."""
+
+    @torch.no_grad()
+    def score(histories: Sequence[np.ndarray]) -> np.ndarray:
+        encoder.eval()
+        limit = encoder.config.max_history
+        padded = torch.full((len(histories), max(1, *(min(len(h), limit) for h in histories))), -1, dtype=torch.long)
+        for row, history in enumerate(histories):
+            recent = torch.as_tensor(np.asarray(history[-limit:], dtype=np.int64))
+            padded[row, : len(recent)] = recent
+        padded = padded.to(encoder.device)
+        return encoder.scores(encoder.user_vectors(padded), encoder.item_vectors()).float().cpu().numpy()
+
+    return score
+
+
+def catalogue_digest(item_ids: Sequence[str]) -> str:
+    """Hash of the item ids in catalogue order: whose vectors an encoder's rows are."""
+    return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
+
+
+def train_id_encoder(
+    split: Split,
+    sequences: Sequence[np.ndarray],
+    validation: Targets,
+    arguments: EncoderArguments,
+    work_folder: str | Path,
+    seed: int,
+    training_data: str | None,
+    bf16: bool,
+    disable_tqdm: bool = False,
+) -> tuple[SASRecModel, list[dict]]:
+    """
+    Trains a SASRec on `sequences` and keeps the epoch with the best validation NDCG@10.
+
+    Args:
+        training_data (`str`, *optional*): digest of what it is trained on, kept in its config as provenance.
+        bf16 (`bool`): autocast the products with the catalogue to bfloat16.
+
+    Returns:
+        The encoder and the Trainer's log history.
+    """
+    set_seed(seed)
+    config = SASRecConfig(
+        n_items=split.interactions.n_items,
+        hidden_size=arguments.encoder_hidden_size,
+        num_hidden_layers=arguments.encoder_layers,
+        num_attention_heads=arguments.encoder_heads,
+        max_history=arguments.encoder_max_history,
+        dropout=arguments.encoder_dropout,
+        training_data=training_data,
+        catalogue=catalogue_digest(split.interactions.items.item_ids),
+    )
+    encoder = SASRecModel(config)
+    trainer = RankingTrainer(
+        model=encoder,
+        args=TrainingArguments(
+            output_dir=str(work_folder),
+            num_train_epochs=arguments.encoder_epochs,
+            per_device_train_batch_size=arguments.encoder_batch_size,
+            learning_rate=arguments.encoder_learning_rate,
+            weight_decay=arguments.encoder_weight_decay,
+            lr_scheduler_type="constant_with_warmup",
+            warmup_steps=20,
+            bf16=bf16,
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            save_total_limit=2,
+            save_only_model=True,
+            logging_strategy="epoch",
+            load_best_model_at_end=True,
+            metric_for_best_model="ndcg@10",
+            greater_is_better=True,
+            remove_unused_columns=False,
+            report_to="none",
+            disable_tqdm=disable_tqdm,
+            seed=seed,
+        ),
+        train_dataset=SequenceDataset(sequences, config.max_history),
+        eval_dataset=RankingDataset(split.interactions, validation),
+        data_collator=collate_windows,
+        callbacks=[EarlyStoppingCallback(arguments.encoder_patience)],
+        scorer=lambda: encoder_scorer(encoder),
+    )
+    trainer.train()
+    return encoder.eval(), trainer.state.log_history
+
+
+def load_id_encoder(path: str, split: Split, trust: bool = False) -> SASRecModel:
+    """
+    Loads an encoder and refuses one that is of another catalogue or has seen the alignment's targets.
+
+    Args:
+        trust (`bool`): take an encoder that does not say what it was trained on; its user vectors may then be far better on the alignment
+            samples than in use, and the alignment learns to copy them.
+
+    Raises:
+        ValueError: another catalogue, or training data other than this split's encoder users.
+    """
+    encoder = SASRecModel.from_pretrained(path)
+    config, expected = encoder.config, catalogue_digest(split.interactions.items.item_ids)
+    if config.n_items != split.interactions.n_items or (config.catalogue or expected) != expected:
+        raise ValueError(
+            f"The ID encoder at {path} is of another catalogue ({config.n_items} items) than the interactions ({split.interactions.n_items} "
+            "items, in another order or with other ids). Train it on these interactions."
+        )
+    if config.training_data != split.seen_by_encoder_digest() and not trust:
+        said = "does not say what it was trained on" if config.training_data is None else "was trained on other interactions"
+        raise ValueError(
+            f"The ID encoder at {path} {said} than this split's encoder users, so it may have seen the targets that the alignment learns "
+            "from. Use the same data, seed and alignment fraction as in its training, train a new one, or pass --trust_id_encoder if you "
+            "know that it has not."
+        )
+    return encoder.eval()
+
+
+__all__ = ["SequenceDataset", "collate_windows", "encoder_scorer", "load_id_encoder", "train_id_encoder"]

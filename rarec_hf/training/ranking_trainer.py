@@ -1,0 +1,96 @@
+"""A `Trainer` that evaluates by ranking the full catalogue; scores never outlive their batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch.utils.data import Dataset
+from transformers import Trainer
+
+from ..data.splits import Targets
+from ..evaluation.evaluator import rank_targets
+from ..evaluation.metrics import Ranks, summarize
+
+
+class RankingDataset(Dataset):
+    """Histories and targets as a data set; histories are cut out when asked for."""
+
+    def __init__(self, interactions, targets: Targets):
+        self.interactions, self.targets = interactions, targets
+        self.histories = _Histories(interactions, targets)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, row: int) -> dict:
+        return {"history": self.histories[row], "target": int(self.targets.targets[row])}
+
+    def rank(self, scorer: Callable, description: str, batch_size: int = 64, progress: bool = True) -> Ranks:
+        """Ranks of the targets over the full catalogue, seen items removed."""
+        return rank_targets(
+            scorer,
+            self.histories,
+            self.targets.targets,
+            self.interactions.n_items,
+            batch_size=batch_size,
+            description=description,
+            progress=progress,
+        )
+
+
+class _Histories(Sequence):
+    def __init__(self, interactions, targets: Targets):
+        self.interactions, self.targets = interactions, targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        return self.targets.history(self.interactions, row)
+
+
+class RankingTrainer(Trainer):
+    """
+    `Trainer` whose `evaluate` ranks the targets of a [`RankingDataset`] over the full catalogue and reports `eval_ndcg@10` and the like, for
+    early stopping, best-model choice and users' own callbacks.
+
+    Args:
+        scorer: makes a scorer `histories -> (n, n_items)` of the model as it is at that moment.
+    """
+
+    def __init__(self, *args, scorer: Callable[[], Callable], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.scorer = scorer
+        self._parts: dict[str, list[float]] = {}
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        output = model(**inputs)
+        for name in ("ranking_loss", "alignment_loss"):
+            if model.training and output.get(name) is not None:
+                self._parts.setdefault(name, []).append(output[name].item())
+        return (output.loss, output) if return_outputs else output.loss
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        if "loss" in logs:
+            logs |= {name: float(np.mean(values)) for name, values in self._parts.items()}
+            self._parts.clear()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        data = self.eval_dataset if eval_dataset is None else eval_dataset
+        if not isinstance(data, RankingDataset):
+            raise ValueError(f"Expected a RankingDataset to evaluate on, got {type(data).__name__}.")
+        was_training = self.model.training
+        self.model.eval()
+        ranks = data.rank(self.scorer(), "Validation", progress=not self.args.disable_tqdm and len(data) > 2000)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarize(ranks).items()}
+        self.model.train(was_training)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+__all__ = ["RankingDataset", "RankingTrainer"]
