@@ -99,6 +99,12 @@ class RecommendationMixin:
         texts[indices] = self.score_head.text(states)
         self._catalogue = Catalogue(texts)
 
+    def catalogue_texts(self) -> Tensor:
+        """Text vectors `(n_items, text_dim)` of the whole catalogue."""
+        if self._catalogue is None or self._catalogue.items is None or self._catalogue.texts is None:
+            raise ValueError("The catalogue's text vectors are not there. Call `model.index_catalogue()` first.")
+        return self._catalogue.texts
+
     def pooled_text(self, history: Tensor) -> Tensor:
         """
         The recency-weighted mean `(batch, text_dim)` of the text vectors of the latest `pooled_history` items, each weighing `pooling_decay`

@@ -1,0 +1,138 @@
+"""Trains an LLM recommender and evaluates it on the full catalogue beside its baselines: the main job.
+
+    accelerate launch --config_file examples/accelerate_configs/cpu.yaml examples/train.py
+
+runs on the embedded MovieLens data. Your own data:
+
+    accelerate launch examples/train.py --interactions events.parquet --items items.csv --output_dir outputs/mine
+
+`--config FILE.yaml` may give any option, `--help` lists them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import yaml
+
+from rarec_hf.evaluation import EvaluationReport
+from rarec_hf.evaluation.report import plot_learning_curve
+from rarec_hf.training import job
+from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.run_folder import PeakMemory, run_folder
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def check_processes() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SystemExit("train.py runs in one process for now; launch it with --num_processes 1.")
+    cores, threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), torch.get_num_threads()
+    if threads < cores and not torch.cuda.is_available():
+        say(
+            f"Note: {threads} of {cores} cores are used. `accelerate launch` sets one thread unless it is told otherwise: "
+            f"--num_cpu_threads_per_process {cores}."
+        )
+
+
+def describe_data(split) -> None:
+    interactions = split.interactions
+    say(f"Data: {interactions.n_users} users, {interactions.n_items} items, {len(interactions.item_index)} interactions")
+    for name, value in interactions.report.items():
+        if value not in (0, "", None):
+            say(f"  {name}: {value}")
+    say(f"Split: {split.rule}")
+
+
+def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
+    """Three users with what they chose last and what is recommended."""
+    titles = split.interactions.items.titles
+    step = max(1, len(test) // n_users)
+    rows = list(range(0, len(test), step))[:n_users]
+    histories = [test[row]["history"] for row in rows]
+    item_ids = model.processor.item_ids
+    answers = model.recommend([[item_ids[i] for i in history] for history in histories], k=k)
+    for row, history, answer in zip(rows, histories, answers, strict=True):
+        say(f"\nUser {split.interactions.user_ids[test.targets.users[row]]}")
+        say("  chose, latest last:  " + " | ".join(titles[i] for i in history[-4:]))
+        say(f"  then chose:          {titles[test[row]['target']]}")
+        for place, (_, title, score) in enumerate(answer, 1):
+            say(f"  {'recommended:' if place == 1 else '':<20} {place}. {title} ({score:.2f})")
+
+
+def main() -> None:
+    data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
+    check_processes()
+    start = time.perf_counter()
+    final = Path(training.output_dir)
+    with run_folder(final, alignment.overwrite_output_dir) as folder, PeakMemory() as memory:
+        training.output_dir = str(folder / "checkpoints")
+
+        split = job.load_data(data, training.seed)
+        describe_data(split)
+
+        say("\nID encoder: SASRec, first without the alignment users (inside RA-Rec), then on all users (its opponent)")
+        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder)
+
+        scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
+        test = job.test_users(split, alignment.eval_users, training.seed)
+        rule = f"{split.rule} Ranked over the full catalogue, seen items removed; a tie counts by the mean over its places."
+        reference = "ID encoder" if opponent is None else "SASRec"
+        report = EvaluationReport(rule=rule, reference=reference)
+        job.rank_opponents(report, split, test, inner, opponent)
+
+        kept = None
+        for score in scores:
+            model, backbone_line = job.build_model(split, inner, alignment, score, kept and kept[0].language_model)
+            trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            say(f"\nBackbone: {backbone_line}")
+            say(f"Alignment: {trained:,} trained parameters, score {score}, soft prompts {alignment.soft_prompt_position}")
+            log, drawn = job.align(model, split, alignment, training)
+            if kept is None:
+                kept = (model, log, drawn, backbone_line)
+                job.add_row(report, "Text only", test, lambda: job.text_only_scorer(model), "LLM's title states, untrained")
+            name = "RA-Rec" if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
+            job.add_row(report, name, test, lambda: model.score_histories, batch_size=64)
+
+        model, log, drawn, backbone_line = kept
+        model.save_pretrained(folder, include_backbone=alignment.include_backbone)
+        inner.save_pretrained(folder / job.INNER_ENCODER)
+        if opponent is not None:
+            opponent.save_pretrained(folder / job.OPPONENT_ENCODER)
+        minutes = (time.perf_counter() - start) / 60
+        report.data = {
+            "data_fingerprint": split.interactions.fingerprint(),
+            "seed": training.seed,
+            "backbone": backbone_line,
+            **{f"samples_{name}": value for name, value in drawn.items()},
+            "minutes": round(minutes, 1),
+        } | ({"peak_anonymous_memory_gib": round(memory.gib, 2)} if memory.gib else {})
+        report.save(folder)
+        plot_learning_curve(log, folder / "learning_curve.png")
+        if encoder_log:
+            plot_learning_curve(encoder_log, folder / "learning_curve_id_encoder.png")
+        options = {**asdict(data), **asdict(encoder), **asdict(alignment), "seed": training.seed}
+        options |= {
+            name: getattr(training, name)
+            for name in ("num_train_epochs", "per_device_train_batch_size", "learning_rate", "warmup_steps")
+        }
+        (folder / "arguments.yaml").write_text(yaml.safe_dump(options, sort_keys=False), "utf-8")
+        if training.save_strategy == "no":
+            job.remove_checkpoints(folder)
+
+        say("\n" + report.to_markdown())
+        show_users(model, split, test)
+    say(f"\nDone in {minutes:.1f} minutes" + (f", at most {memory.gib:.1f} GiB of memory" if memory.gib else "") + f". The model: {final}")
+    example = " ".join(model.processor.item_ids[i] for i in test[0]["history"][-3:])
+    say(f"Try next:\n  {Path(sys.executable).name} examples/recommend.py {final} --history {example}")
+
+
+if __name__ == "__main__":
+    main()

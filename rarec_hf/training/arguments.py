@@ -1,0 +1,172 @@
+"""Every parameter of the main job, as dataclass fields that `HfArgumentParser` reads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+from ..backbone_source import DEFAULT_BACKBONE
+
+
+def _f(default, text: str, **metadata):
+    return field(default=default, metadata={"help": text, **metadata})
+
+
+@dataclass
+class DataArguments:
+    """Interactions in; without `interactions` the embedded MovieLens data are taken."""
+
+    _argument_group_name = "data"
+
+    interactions: str | None = _f(None, "Parquet, csv or jsonl file, or a `datasets` id. Default: the embedded MovieLens data.")
+    items: str | None = _f(None, "Item table with titles, likewise.")
+    user_column: str = _f("user_id", "Column of user ids.")
+    item_column: str = _f("item_id", "Column of item ids, in both tables.")
+    timestamp_column: str = _f("timestamp", "Column of times: numbers or dates.")
+    title_column: str = _f("title", "Column of titles in the item table.")
+    attribute_columns: str = _f("", "Further columns of the item table to put into its text, separated by commas.")
+    k_core: int = _f(0, "Drop users and items with fewer interactions than this, repeatedly; 0 drops none.")
+    split: str = _f("leave_one_out", "How interactions are split.")
+    alignment_fraction: float = _f(0.1, "Share of users that the ID encoder never sees; the alignment learns from them.")
+
+
+@dataclass
+class EncoderArguments:
+    """The ID encoder (SASRec), trained in the same run or loaded."""
+
+    _argument_group_name = "ID encoder"
+
+    id_encoder: str | None = _f(None, "Folder of a trained ID encoder, or of an earlier run; trained now if not given.")
+    trust_id_encoder: bool = _f(False, "Take an ID encoder although it does not prove what it was trained on.")
+    encoder_hidden_size: int = _f(64, "Width of the ID vectors.")
+    encoder_layers: int = _f(2, "Transformer blocks.")
+    encoder_heads: int = _f(2, "Attention heads.")
+    encoder_dropout: float = _f(0.3, "Dropout.")
+    encoder_max_history: int = _f(50, "Latest items read.")
+    encoder_epochs: float = _f(30, "Epochs at most.")
+    encoder_patience: int = _f(3, "Epochs without a better validation NDCG@10 before training stops.")
+    encoder_batch_size: int = _f(64, "Sequences a batch.")
+    encoder_learning_rate: float = _f(2e-3, "Learning rate.")
+    encoder_weight_decay: float = _f(0.0, "Weight decay.")
+
+
+@dataclass
+class AlignmentArguments:
+    """Backbone, prompts and the alignment between ID vectors and text."""
+
+    _argument_group_name = "backbone and alignment"
+
+    backbone: str = _f(DEFAULT_BACKBONE, "Causal LM: a Hub id, a folder, or an address of an earlier run.")
+    backbone_revision: str | None = _f(None, "Its revision on the Hub.")
+    backbone_dtype: str = _f(
+        "auto",
+        "Of the frozen backbone. auto: bfloat16 on GPUs, and on CPUs that have it if a short trial finds it faster.",
+        choices=["auto", "bfloat16", "float32"],
+    )
+    fp32: bool = _f(False, "Everything in float32 (same as --backbone_dtype float32 --encoder_bf16 false).")
+    soft_prompt_position: str = _f(
+        "after_text", "before_text: the paper's layout; after_text: the text runs once, without gradient.",
+        choices=["before_text", "after_text"],
+    )
+    score: str = _f(
+        "encoder_plus_llm",
+        "encoder_plus_llm: the ID encoder's score plus what the LLM adds; dot_product: the paper's; both: one after the other.",
+        choices=["encoder_plus_llm", "dot_product", "both"],
+    )
+    use_soft_prompts: bool = _f(True, "False: the LLM reads text only (ablation).")
+    use_id_vectors: bool = _f(True, "False: no reparameterization, plain prefix tuning (ablation).")
+    context_length: int = _f(4, "Learnable vectors a layer before the ID vectors; 0 leaves them out (ablation).")
+    layer_specific_projectors: bool = _f(True, "False: one projector for all layers (ablation).")
+    alignment_weight: float = _f(0.1, "Weight of the per-layer InfoNCE; 0 leaves it out (ablation).")
+    alignment_temperature: float = _f(0.1, "Its temperature.")
+    score_dim: int = _f(64, "Width of the trained heads under encoder_plus_llm.")
+    pooled_history: int = _f(10, "Latest items whose text states are pooled under encoder_plus_llm; 0 leaves them out.")
+    popularity_correction: bool = _f(True, "Correct in-batch negatives for how often items are drawn.")
+    max_history_items: int = _f(10, "Titles in the user's prompt.")
+    max_title_tokens: int = _f(24, "A longer title is cut.")
+    max_text_tokens: int = _f(192, "Oldest titles are left out until the prompt fits.")
+    alignment_samples: int = _f(512, "Samples drawn for the alignment; 0 takes all.")
+    full_run: bool = _f(False, "Align on all samples (same as --alignment_samples 0).")
+    denoise: bool = _f(False, "Drop samples whose target title shares no word with its history's titles (the paper's denoising).")
+    user_diversity: bool = _f(True, "Draw samples evenly over history lengths.")
+    item_diversity: bool = _f(True, "Draw samples evenly over target popularity.")
+    eval_users: int = _f(0, "Evaluate on this many test users, drawn with the seed; 0 takes all.")
+    encode_batch_size: int = _f(64, "Texts a batch where nothing is trained.")
+    include_backbone: bool = _f(False, "Save the backbone's weights too (a full folder).")
+    overwrite_output_dir: bool = _f(False, "Replace a folder that is there already, once the run has succeeded.")
+
+
+@dataclass
+class RARecTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with this job's defaults: few steps, a module that learns from zero, no checkpoints in a short run."""
+
+    _argument_group_name = "alignment training (all fields of transformers' TrainingArguments)"
+
+    output_dir: str = _f("outputs/rarec", "The folder that the run leaves.")
+    num_train_epochs: float = _f(2.0, "Epochs over the alignment samples.")
+    per_device_train_batch_size: int = _f(16, "Samples a batch; the others' targets are the negatives.")
+    learning_rate: float = _f(2e-3, "Learning rate of the alignment module.")
+    lr_scheduler_type: str = _f("cosine", "Learning rate schedule.")
+    warmup_steps: float = _f(5, "Steps of warm-up.")
+    logging_steps: float = _f(4, "Steps between log lines.")
+    save_strategy: str = _f("no", "When to save checkpoints.")
+    remove_unused_columns: bool = _f(False, "Must stay false: the collator needs every column.")
+    report_to: str = _f("none", "Where to log.")
+
+
+def parse_arguments(argv: Sequence[str] | None = None, description: str | None = None):
+    """
+    Parses the command line; `--config FILE.yaml` may give any of the fields, and flags override it.
+
+    Returns:
+        `(DataArguments, EncoderArguments, AlignmentArguments, RARecTrainingArguments)`
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = HfArgumentParser(
+        (DataArguments, EncoderArguments, AlignmentArguments, RARecTrainingArguments),
+        description=description,
+        usage="%(prog)s [--config FILE.yaml] [--option value ...]",
+    )
+    parser.add_argument("--config", help="YAML file with any of the options below; options on the command line override it.")
+    known = {option for action in parser._actions for option in action.option_strings}
+    for position, word in enumerate(argv):
+        if word == "--config" or word.startswith("--config="):
+            inline = "=" in word
+            if not inline and position + 1 == len(argv):
+                parser.error("--config needs a file")
+            file = word.split("=", 1)[1] if inline else argv[position + 1]
+            rest = argv[:position] + argv[position + (1 if inline else 2) :]
+            argv = _yaml_options(file, known) + rest
+            break
+    *arguments, _ = parser.parse_args_into_dataclasses(argv)
+    data, encoder, alignment, training = arguments[:4]
+    if alignment.full_run:
+        alignment.alignment_samples = 0
+    if alignment.fp32:
+        alignment.backbone_dtype = "float32"
+    return data, encoder, alignment, training
+
+
+def _yaml_options(file: str, known: set[str]) -> list[str]:
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"--config: there is no file {file!r}.")
+    content = yaml.safe_load(Path(file).read_text("utf-8")) or {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{file}: expected `option: value` lines, got a {type(content).__name__}.")
+    options = []
+    for name, value in content.items():
+        if f"--{name}" not in known:
+            raise ValueError(f"{file}: unknown option {name!r}. `--help` lists them all.")
+        if value is None:
+            continue
+        values = value if isinstance(value, list) else [value]
+        options += [f"--{name}", *(str(v).lower() if isinstance(v, bool) else str(v) for v in values)]
+    return options
+
+
+__all__ = ["AlignmentArguments", "DataArguments", "EncoderArguments", "RARecTrainingArguments", "parse_arguments"]

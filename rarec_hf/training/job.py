@@ -1,0 +1,247 @@
+"""The stages of the main job, one function each; `examples/train.py` strings them together."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import set_seed
+
+from ..backbone_fingerprint import weights_fingerprint
+from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
+from ..data import SPLITS, Interactions, load_interactions, load_movielens_latest_small, select_samples
+from ..data.splits import Split
+from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
+from ..evaluation.metrics import Ranks
+from ..modeling_rarec import RARecForSequentialRecommendation
+from ..modeling_sasrec import SASRecModel
+from ..processing_rarec import RARecProcessor
+from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
+from .backbone_dtype import choose_dtype
+from .id_encoder import encoder_scorer, load_id_encoder, train_id_encoder
+from .ranking_trainer import RankingDataset, RankingTrainer
+from .samples import AlignmentCollator, AlignmentDataset
+
+
+INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
+
+
+def load_data(arguments: DataArguments, seed: int) -> Split:
+    """Interactions, validated and split; prints nothing."""
+    if arguments.interactions is None:
+        if arguments.items is not None:
+            raise ValueError("--items needs --interactions; the embedded data bring their own item table.")
+        interactions = load_movielens_latest_small(arguments.k_core)
+    else:
+        interactions = load_interactions(
+            arguments.interactions,
+            arguments.items,
+            user_column=arguments.user_column,
+            item_column=arguments.item_column,
+            timestamp_column=arguments.timestamp_column,
+            title_column=arguments.title_column,
+            attribute_columns=[c.strip() for c in arguments.attribute_columns.split(",") if c.strip()],
+            k_core=arguments.k_core,
+        )
+    if arguments.split not in SPLITS:
+        raise ValueError(f"--split must be one of {sorted(SPLITS)}, got {arguments.split!r}.")
+    return SPLITS[arguments.split](interactions, alignment_fraction=arguments.alignment_fraction, seed=seed)
+
+
+def prepare_encoders(
+    split: Split, arguments: EncoderArguments, training: RARecTrainingArguments, work_folder: Path
+) -> tuple[SASRecModel, SASRecModel | None, list[dict]]:
+    """
+    The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training parts.
+
+    A loaded single encoder has no opponent of its own training; None is given then.
+
+    Returns:
+        inner encoder, opponent or None, log history of the inner encoder's training.
+    """
+    if arguments.id_encoder is not None:
+        folder = Path(arguments.id_encoder)
+        if (folder / INNER_ENCODER).is_dir():
+            opponent = folder / OPPONENT_ENCODER
+            inner = load_id_encoder(str(folder / INNER_ENCODER), split, arguments.trust_id_encoder)
+            return inner, SASRecModel.from_pretrained(opponent).eval() if opponent.is_dir() else None, []
+        return load_id_encoder(str(folder), split, arguments.trust_id_encoder), None, []
+    encoders, histories = [], []
+    for sequences, validation, digest, name in (
+        (split.encoder_sequences(), split.validation_of(split.encoder_users), split.seen_by_encoder_digest(), INNER_ENCODER),
+        (split.baseline_sequences(), split.validation, None, OPPONENT_ENCODER),
+    ):
+        encoder, history = train_id_encoder(
+            split, sequences, validation, arguments, work_folder / name, training.seed, digest, training.disable_tqdm
+        )
+        encoders.append(encoder)
+        histories.append(history)
+    return encoders[0], encoders[1], histories[0]
+
+
+def build_model(
+    split: Split, encoder: SASRecModel, arguments: AlignmentArguments, score: str, backbone=None
+) -> tuple[RARecForSequentialRecommendation, str]:
+    """
+    The model around a frozen backbone, with its processor; `backbone` may be one that is loaded already.
+
+    Returns:
+        the model, and a line that says which backbone it is and in which dtype.
+    """
+    source = resolve_backbone(arguments.backbone, revision=arguments.backbone_revision)
+    dtype, reason = choose_dtype(arguments.backbone_dtype)
+    if backbone is None:
+        backbone = load_backbone(source, dtype=dtype)
+        backbone.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = RARecForSequentialRecommendation.from_backbone(
+        backbone,
+        encoder,
+        backbone_address=source.address,
+        backbone_fingerprint=weights_fingerprint(backbone),
+        score=score,
+        **{
+            name: getattr(arguments, name)
+            for name in (
+                "soft_prompt_position",
+                "use_soft_prompts",
+                "use_id_vectors",
+                "context_length",
+                "layer_specific_projectors",
+                "alignment_weight",
+                "alignment_temperature",
+                "score_dim",
+                "pooled_history",
+                "popularity_correction",
+            )
+        },
+    ).to(backbone.device)
+    items = split.interactions.items
+    model.processor = RARecProcessor(
+        load_tokenizer(source),
+        items.item_ids,
+        items.titles,
+        items.attributes,
+        max_history_items=arguments.max_history_items,
+        max_title_tokens=arguments.max_title_tokens,
+        max_text_tokens=arguments.max_text_tokens,
+    )
+    return model, f"{source.address}, {str(dtype).removeprefix('torch.')} ({reason})"
+
+
+def align(
+    model: RARecForSequentialRecommendation,
+    split: Split,
+    arguments: AlignmentArguments,
+    training: RARecTrainingArguments,
+) -> tuple[list[dict], dict]:
+    """
+    Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, and encodes the catalogue.
+
+    Returns:
+        the Trainer's log history and what was drawn.
+    """
+    set_seed(training.seed)
+    samples, drawn = select_samples(
+        split,
+        arguments.alignment_samples,
+        seed=training.seed,
+        denoise=arguments.denoise,
+        user_diversity=arguments.user_diversity,
+        item_diversity=arguments.item_diversity,
+        max_history=arguments.max_history_items,
+    )
+    data = AlignmentDataset(split.interactions, samples)
+    model.prepare_texts(data.items(model.config.pooled_history), arguments.encode_batch_size, not training.disable_tqdm)
+
+    def scorer():
+        model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
+        return model.score_histories
+
+    trainer = RankingTrainer(
+        model=model,
+        args=training,
+        train_dataset=data,
+        eval_dataset=RankingDataset(split.interactions, split.validation_of(split.alignment_users)),
+        data_collator=AlignmentCollator(model.processor, model.config.id_encoder_config.max_history, data.log_q),
+        scorer=scorer,
+    )
+    trainer.train()
+    model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
+    return trainer.state.log_history, drawn
+
+
+def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
+    """All test targets, or a seeded draw of `n_users` of them."""
+    test = split.test
+    if 0 < n_users < len(test):
+        test = test.take(np.sort(np.random.default_rng(seed).choice(len(test), n_users, replace=False)))
+    return RankingDataset(split.interactions, test)
+
+
+def text_only_scorer(model: RARecForSequentialRecommendation):
+    """The LLM's title states alone, untrained: cosine of the whitened text states, pooled over the history as in the full score."""
+    limit = max(1, model.config.pooled_history)
+
+    @torch.no_grad()
+    def score(histories):
+        padded = torch.full((len(histories), limit), -1, dtype=torch.long)
+        for row, history in enumerate(histories):
+            recent = torch.as_tensor(np.asarray(history[-limit:], dtype=np.int64))
+            padded[row, : len(recent)] = recent
+        return (model.pooled_text(padded) @ model.catalogue_texts().T).numpy()
+
+    return score
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes what the trainers left of their own: nobody asked for checkpoints."""
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for encoder in (INNER_ENCODER, OPPONENT_ENCODER):
+        for checkpoint in (folder / encoder).glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+
+
+def rank_opponents(
+    report: EvaluationReport, split: Split, test: RankingDataset, inner: SASRecModel, opponent: SASRecModel | None
+) -> None:
+    """Adds the rows without an LLM to the report."""
+    sequences, items = split.baseline_sequences(), split.interactions.items
+    texts = [" ".join([title, *attributes.values()]) for title, attributes in zip(items.titles, items.attributes, strict=True)]
+    rows = [
+        ("Popularity", lambda: Popularity().fit(sequences, len(items)), ""),
+        ("ItemKNN", lambda: ItemKNN().fit(sequences, len(items)), ""),
+        ("TF-IDF of titles", lambda: TitleTfidf().fit(texts), ""),
+    ]
+    if opponent is not None:
+        rows.append(("SASRec", lambda: encoder_scorer(opponent), "trained on all users"))
+        rows.append(("SASRec inside RA-Rec", lambda: encoder_scorer(inner), "alignment users held out"))
+    else:
+        rows.append(("ID encoder", lambda: encoder_scorer(inner), "as loaded"))
+    for name, make, note in rows:
+        add_row(report, name, test, make, note)
+
+
+def add_row(report: EvaluationReport, name: str, test: RankingDataset, make_scorer, note: str = "", batch_size: int = 256) -> Ranks:
+    """Ranks the test targets with one scorer and adds the row, with the seconds it took."""
+    start = time.perf_counter()
+    ranks = test.rank(make_scorer(), f"Ranking: {name}", batch_size=batch_size)
+    report.add(name, ranks, seconds=time.perf_counter() - start, note=note)
+    return ranks
+
+
+__all__ = [
+    "INNER_ENCODER",
+    "OPPONENT_ENCODER",
+    "add_row",
+    "align",
+    "build_model",
+    "load_data",
+    "prepare_encoders",
+    "rank_opponents",
+    "remove_checkpoints",
+    "test_users",
+    "text_only_scorer",
+]
