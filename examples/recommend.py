@@ -1,7 +1,7 @@
 """Recommends from the shell with a trained folder or Hub repository.
 
-    python examples/recommend.py outputs/rarec --history 1 260 1196
-    python examples/recommend.py outputs/rarec --titles "toy story" "star wars"
+python examples/recommend.py outputs/rarec --history 1 260 1196
+python examples/recommend.py outputs/rarec --titles "toy story" "star wars"
 """
 
 from __future__ import annotations

@@ -34,7 +34,10 @@ def say(text: str = "") -> None:
 def check_processes() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SystemExit("train.py runs in one process for now; launch it with --num_processes 1.")
-    cores, threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), torch.get_num_threads()
+    cores, threads = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        torch.get_num_threads(),
+    )
     if threads < cores and not torch.cuda.is_available():
         say(
             f"Note: {threads} of {cores} cores are used. `accelerate launch` sets one thread unless it is told otherwise: "
@@ -44,7 +47,9 @@ def check_processes() -> None:
 
 def describe_data(split) -> None:
     interactions = split.interactions
-    say(f"Data: {interactions.n_users} users, {interactions.n_items} items, {len(interactions.item_index)} interactions")
+    say(
+        f"Data: {interactions.n_users} users, {interactions.n_items} items, {len(interactions.item_index)} interactions"
+    )
     for name, value in interactions.report.items():
         if value not in (0, "", None):
             say(f"  {name}: {value}")
@@ -78,7 +83,9 @@ def main() -> None:
         split = job.load_data(data, training.seed)
         describe_data(split)
 
-        say("\nID encoder: SASRec, first without the alignment users (inside RA-Rec), then on all users (its opponent)")
+        say(
+            "\nID encoder: SASRec, first without the alignment users (inside RA-Rec), then on all users (its opponent)"
+        )
         inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder)
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
@@ -93,11 +100,15 @@ def main() -> None:
             model, backbone_line = job.build_model(split, inner, alignment, score, kept and kept[0].language_model)
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
             say(f"\nBackbone: {backbone_line}")
-            say(f"Alignment: {trained:,} trained parameters, score {score}, soft prompts {alignment.soft_prompt_position}")
+            say(
+                f"Alignment: {trained:,} trained parameters, score {score}, soft prompts {alignment.soft_prompt_position}"
+            )
             log, drawn = job.align(model, split, alignment, training)
             if kept is None:
                 kept = (model, log, drawn, backbone_line)
-                job.add_row(report, "Text only", test, lambda: job.text_only_scorer(model), "LLM's title states, untrained")
+                job.add_row(
+                    report, "Text only", test, lambda: job.text_only_scorer(model), "LLM's title states, untrained"
+                )
             name = "RA-Rec" if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
             job.add_row(report, name, test, lambda: model.score_histories, batch_size=64)
 
@@ -129,7 +140,11 @@ def main() -> None:
 
         say("\n" + report.to_markdown())
         show_users(model, split, test)
-    say(f"\nDone in {minutes:.1f} minutes" + (f", at most {memory.gib:.1f} GiB of memory" if memory.gib else "") + f". The model: {final}")
+    say(
+        f"\nDone in {minutes:.1f} minutes"
+        + (f", at most {memory.gib:.1f} GiB of memory" if memory.gib else "")
+        + f". The model: {final}"
+    )
     example = " ".join(model.processor.item_ids[i] for i in test[0]["history"][-3:])
     say(f"Try next:\n  {Path(sys.executable).name} examples/recommend.py {final} --history {example}")
 

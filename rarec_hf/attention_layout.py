@@ -69,7 +69,12 @@ class Columns:
 
     @classmethod
     def readouts(
-        cls, mask: Tensor, start: int | Tensor, order_start: int | Tensor, group: int = 0, reads_until: Tensor | None = None
+        cls,
+        mask: Tensor,
+        start: int | Tensor,
+        order_start: int | Tensor,
+        group: int = 0,
+        reads_until: Tensor | None = None,
     ) -> Columns:
         """Readout tokens that continue a text line of `order_start` tokens, at positions from `start`."""
         rank = (mask.long().cumsum(1) - 1).clamp(min=0)
@@ -112,6 +117,7 @@ def visibility(query: Columns, key: Columns, window: Window | None = None) -> Te
     within the text that the query reads, and within the layer's window. Padding queries read every real key (their states are never used;
     an empty row would be NaN).
     """
+
     def q(field: str) -> Tensor:
         return getattr(query, field).unsqueeze(2)
 
@@ -211,10 +217,14 @@ def run_backbone(
         ValueError: widths of ids and columns differ, a segment lacks a layer, or the sequence is longer than the backbone carries.
     """
     if input_ids.shape != columns.real.shape:
-        raise ValueError(f"Expected columns of shape {tuple(input_ids.shape)} as the token ids, got {tuple(columns.real.shape)}.")
+        raise ValueError(
+            f"Expected columns of shape {tuple(input_ids.shape)} as the token ids, got {tuple(columns.real.shape)}."
+        )
     for segment in past:
         if len(segment.layers) != len(spec.shapes):
-            raise ValueError(f"A segment holds {len(segment.layers)} cache layers, the backbone has {len(spec.shapes)}.")
+            raise ValueError(
+                f"A segment holds {len(segment.layers)} cache layers, the backbone has {len(spec.shapes)}."
+            )
     # The cache is made without a config on purpose: windowed cache layers would forget what lies outside their window.
     cache = DynamicCache()
     cache.layers = [ReadOnlyLayer([s.layers[i] for s in past], keep) for i in range(len(spec.shapes))]
@@ -241,7 +251,9 @@ def run_backbone(
 def _attention_mask(base: nn.Module, spec: BackboneSpec, columns: Columns, keys: Columns, cache: DynamicCache):
     """A 2D padding mask where the causal order of columns says it all, else the rule, one mask a layer type."""
     padding = keys.real.long()
-    if not spec.window_matters(len(keys)) and not bool((keys.group > 0).any()):
+    text_end = (keys.order + 1).masked_fill((keys.kind != TEXT) | ~keys.real, 0).amax(1, keepdim=True)
+    stops_early = (columns.kind == READOUT) & (columns.reads_until < text_end)
+    if not spec.window_matters(len(keys)) and not bool((keys.group > 0).any() | stops_early.any()):
         return padding
     config = base.config.get_text_config(decoder=True)
     offset = len(keys) - len(columns)
@@ -254,7 +266,9 @@ def _attention_mask(base: nn.Module, spec: BackboneSpec, columns: Columns, keys:
             return visible[batch, query - offset, key]
 
         # (causal | rule) & rule = rule, while dtype, attention backend and padding stay the library's business
-        return create_causal_mask(config, shape_and_dtype, padding, cache, or_mask_function=rule, and_mask_function=rule)
+        return create_causal_mask(
+            config, shape_and_dtype, padding, cache, or_mask_function=rule, and_mask_function=rule
+        )
 
     masks = {layer_type: mask_for(window) for layer_type, window in spec.windows}
     return masks[None] if None in masks else masks

@@ -61,7 +61,9 @@ def measure_backbone(language_model: PreTrainedModel) -> BackboneSpec:
             raise refuse("its forward leaves a given `DynamicCache` empty")
         spec = BackboneSpec(tuple(shapes), _windows_of(base, refuse), _position_offset(base), _max_positions(base))
         _check_layouts(base, spec, ids, plain, refuse)
-    except (AttributeError, TypeError, NotImplementedError, IndexError, RuntimeError) as error:
+    except (AttributeError, TypeError, NotImplementedError, IndexError, RuntimeError, ValueError) as error:
+        if str(error).startswith("Backbone type"):  # refused above
+            raise
         raise refuse(f"its forward with a cache failed ({type(error).__name__}: {error})") from error
     finally:
         base.train(was_training)
@@ -95,7 +97,10 @@ def _position_offset(base: nn.Module) -> int:
 def _max_positions(base: nn.Module) -> int | None:
     config = base.config.get_text_config(decoder=True)
     longest = getattr(config, "max_position_embeddings", None)
-    return longest - _position_offset(base) if isinstance(longest, int) and longest > 0 else None
+    longest = longest - _position_offset(base) if isinstance(longest, int) and longest > 0 else None
+    # A window kept inside the attention (gpt_neo) is out of a mask's reach, so no sequence may be longer than it
+    inside = getattr(config, "window_size", None)
+    return min(inside, longest or inside) if isinstance(inside, int) and inside > 0 else longest
 
 
 def _check_layouts(base: nn.Module, spec: BackboneSpec, ids: Tensor, plain: Tensor, refuse) -> None:

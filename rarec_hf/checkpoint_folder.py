@@ -14,7 +14,6 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
 from .backbone_fingerprint import check_fingerprint, weights_fingerprint
 from .backbone_source import load_backbone
 from .processing_rarec import ITEMS_FILE, RARecProcessor
-from .recommendation import Catalogue
 
 
 logger = logging.get_logger(__name__)
@@ -35,7 +34,9 @@ class CheckpointFolderMixin:
     - `backbone/`: the LLM as its own `save_pretrained` writes it, in a full folder only.
     """
 
-    def save_pretrained(self, save_directory: str | os.PathLike, include_backbone: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, include_backbone: bool = False, **kwargs: Any
+    ) -> None:
         """
         Args:
             save_directory (`str`): the folder.
@@ -51,9 +52,7 @@ class CheckpointFolderMixin:
         if self.processor is not None:
             self.processor.save_pretrained(folder)
         if self._catalogue is not None and self._catalogue.items is not None:
-            tensors = {"items": self._catalogue.items, "texts": self._catalogue.texts}
-            # half precision: the representations come from a backbone that mostly runs in it
-            save_file({n: t.half().contiguous() for n, t in tensors.items() if t is not None}, folder / REPRESENTATIONS_FILE)
+            save_file({"items": self._catalogue.items.contiguous()}, folder / REPRESENTATIONS_FILE)
         if include_backbone:
             self.language_model.save_pretrained(folder / BACKBONE_FOLDER)
         elif self.config.backbone_address is None:
@@ -94,7 +93,9 @@ class CheckpointFolderMixin:
             check_fingerprint(config.backbone_fingerprint, language_model, config.backbone_address or path)
         config.text_config = language_model.config
         model = cls(config, language_model)
-        expected = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)}
+        expected = {
+            name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)
+        }
         missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
         reshaped = [n for n in expected.keys() & state.keys() if expected[n].shape != state[n].shape]
         if missing or unexpected or reshaped:
@@ -112,11 +113,12 @@ class CheckpointFolderMixin:
         if _file(path, ITEMS_FILE, hub) is not None:
             model.processor = RARecProcessor.from_pretrained(path, **hub)
         if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
-            tensors = {name: tensor.float() for name, tensor in load_file(file).items()}
-            n_items = config.id_encoder_config.n_items
-            if any(len(tensor) != n_items for tensor in tensors.values()):
-                raise ValueError(f"{REPRESENTATIONS_FILE} does not hold {n_items} items. Delete it and call `index_catalogue()` again.")
-            model._catalogue = Catalogue(tensors.get("texts"), tensors["items"])
+            items, expected = load_file(file)["items"], (config.id_encoder_config.n_items, model.score_head.width)
+            if items.shape != expected:
+                raise ValueError(
+                    f"{REPRESENTATIONS_FILE} holds {tuple(items.shape)}, expected {expected}. Delete it and call `index_catalogue()` again."
+                )
+            model._catalogue = model.catalogue_of(items)
         return model.eval()
 
 

@@ -1,6 +1,6 @@
 """Configuration of RA-Rec: a backbone (`text_config`), an ID encoder (`id_encoder_config`) and how they are aligned."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a string.
 
 from typing import ClassVar
 
@@ -34,7 +34,8 @@ class RARecConfig(PreTrainedConfig):
         use_soft_prompts (`bool`): False leaves out all soft prompts: the LLM reads the text alone.
         score (`str`): `"encoder_plus_llm"`: the ID encoder's own score plus what the LLM adds. `"dot_product"`: the paper's
             h_user . h_item of the last states.
-        score_dim (`int`): width of the LLM's part of the representations under `"encoder_plus_llm"`.
+        score_dim (`int`): width of the trained heads on the readout states under `"encoder_plus_llm"`.
+        text_dim (`int`): width that items' text states are whitened to, there.
         pooled_history (`int`): how many of the latest items' text states are pooled into the user's side under `"encoder_plus_llm"`;
             0 leaves the pooled text out.
         pooling_decay (`float`): weight of an item relative to the next more recent one.
@@ -60,13 +61,14 @@ class RARecConfig(PreTrainedConfig):
     layer_specific_projectors: bool = True
     score: str = "encoder_plus_llm"
     score_dim: int = 64
+    text_dim: int = 128
     pooled_history: int = 10
-    pooling_decay: float = 0.7
+    pooling_decay: float | int = 0.7
     objective: str = "bpr"
     popularity_correction: bool = True
-    alignment_weight: float = 0.1
-    alignment_temperature: float = 0.1
-    initializer_range: float = 0.02
+    alignment_weight: float | int = 0.1
+    alignment_temperature: float | int = 0.1
+    initializer_range: float | int = 0.02
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
@@ -92,15 +94,19 @@ class RARecConfig(PreTrainedConfig):
             raise ValueError(
                 f"The folder has format version {self.format_version}, this rarec_hf reads up to {FORMAT_VERSION}. Update rarec_hf."
             )
-        if self.context_length < 0 or self.pooled_history < 0 or self.score_dim < 1:
-            raise ValueError("`context_length` and `pooled_history` must be at least 0 and `score_dim` at least 1.")
+        if self.context_length < 0 or self.pooled_history < 0 or min(self.score_dim, self.text_dim) < 1:
+            raise ValueError(
+                "`context_length` and `pooled_history` must be at least 0 and `score_dim` and `text_dim` at least 1."
+            )
         if not 0 < self.pooling_decay <= 1 or self.alignment_temperature <= 0 or self.alignment_weight < 0:
             raise ValueError(
                 "Expected 0 < `pooling_decay` <= 1, `alignment_temperature` > 0 and `alignment_weight` >= 0, got "
                 f"{self.pooling_decay}, {self.alignment_temperature} and {self.alignment_weight}."
             )
         if self.use_soft_prompts and not self.use_id_vectors and self.context_length == 0:
-            raise ValueError("Soft prompts need `use_id_vectors` or `context_length` > 0; or set `use_soft_prompts=False`.")
+            raise ValueError(
+                "Soft prompts need `use_id_vectors` or `context_length` > 0; or set `use_soft_prompts=False`."
+            )
 
 
 __all__ = ["FORMAT_VERSION", "RARecConfig"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         self.id_encoder = id_encoder or ID_ENCODERS[config.id_encoder_config.model_type](config.id_encoder_config)
         self.spec = measure_backbone(self.language_model)
         hidden_size = config.text_config.get_text_config(decoder=True).hidden_size
-        self.score_head = SCORES[config.score](hidden_size, config.score_dim)
+        self.score_head = SCORES[config.score](hidden_size, config.text_dim, config.score_dim)
         self.soft_prompts = nn.ModuleDict()
         if config.use_soft_prompts:
             id_dim = config.id_encoder_config.hidden_size if config.use_id_vectors else 0
@@ -119,12 +119,16 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         cls, language_model: PreTrainedModel, id_encoder: PreTrainedModel, **config
     ) -> RARecForSequentialRecommendation:
         """A new model around a loaded backbone and a trained ID encoder; `config` are fields of [`RARecConfig`]."""
+        if unknown := sorted(config.keys() - {field.name for field in fields(RARecConfig)}):
+            raise TypeError(f"RARecConfig has no field {unknown}.")  # it would keep and ignore them
         vectors = id_encoder.item_vectors().detach()
         if not bool(torch.isfinite(vectors).all()):
             bad = (~torch.isfinite(vectors)).any(1).nonzero().flatten().tolist()
-            raise ValueError(f"The ID encoder's vectors of {len(bad)} items are not finite, the first item indices: {bad[:5]}.")
-        fields = {"text_config": language_model.config, "id_encoder_config": id_encoder.config, **config}
-        model = cls(RARecConfig(**fields), language_model, id_encoder)
+            raise ValueError(
+                f"The ID encoder's vectors of {len(bad)} items are not finite, the first item indices: {bad[:5]}."
+            )
+        parts = {"text_config": language_model.config, "id_encoder_config": id_encoder.config}
+        model = cls(RARecConfig(**parts, **config), language_model, id_encoder)
         # The projectors see ID vectors of unit mean square, whatever scale the ID encoder works in
         model.id_scale.copy_(vectors.float().pow(2).mean().sqrt().clamp(min=1e-8))
         return model
@@ -150,12 +154,18 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
                 training mode would then differ from its evaluation mode).
         """
         if (gradient_checkpointing_kwargs or {}).get("use_reentrant"):
-            raise ValueError("Soft prompts share one graph among the layers: activation checkpointing needs `use_reentrant=False`.")
+            raise ValueError(
+                "Soft prompts share one graph among the layers: activation checkpointing needs `use_reentrant=False`."
+            )
         blocks = [m for m in self.language_model.modules() if isinstance(m, GradientCheckpointingLayer)]
         if not blocks:
-            raise ValueError(f"Backbone type `{self.language_model.config.model_type}` has no blocks that support checkpointing.")
+            raise ValueError(
+                f"Backbone type `{self.language_model.config.model_type}` has no blocks that support checkpointing."
+            )
         if not all(hasattr(block, "_can_checkpoint_with_cache") for block in blocks):
-            raise ValueError("This version of transformers cannot checkpoint blocks that read a cache; use transformers >= 5.23.")
+            raise ValueError(
+                "This version of transformers cannot checkpoint blocks that read a cache; use transformers >= 5.23."
+            )
         self.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         for module in self.language_model.modules():
             if isinstance(module, GradientCheckpointingLayer):
@@ -199,7 +209,15 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
 
-    def read(self, side: str, text_ids: Tensor, text_mask: Tensor, readout_ids: Tensor, id_vectors: Tensor, want_text: bool = False) -> Reading:
+    def read(
+        self,
+        side: str,
+        text_ids: Tensor,
+        text_mask: Tensor,
+        readout_ids: Tensor,
+        id_vectors: Tensor,
+        want_text: bool = False,
+    ) -> Reading:
         """
         Passes one side's hard prompt and soft prompts through the backbone.
 
@@ -222,7 +240,12 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         prompts = self.soft_prompts[side](id_vectors.float() / self.id_scale) if self.config.use_soft_prompts else None
         n_prompts = 0 if prompts is None else prompts.layers[0][0].shape[2]
         after = self.config.soft_prompt_position == "after_text"
-        aligns = self.training and self.config.alignment_weight > 0 and prompts is not None and prompts.pooled_values is not None
+        aligns = (
+            self.training
+            and self.config.alignment_weight > 0
+            and prompts is not None
+            and prompts.pooled_values is not None
+        )
         text_states = kept = None
         if after or want_text or aligns:
             with torch.no_grad():  # depends on nothing that is trained
@@ -273,7 +296,9 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         with torch.no_grad():
             user_vectors, item_vectors = self.id_encoder.user_vectors(history), self.id_encoder.item_vectors()[items]
         user = self.read("user", user_text_ids, user_text_mask, user_readout_ids, user_vectors)
-        item = self.read("item", item_text_ids, item_text_mask, item_readout_ids, item_vectors.unsqueeze(1), wants_text)
+        item = self.read(
+            "item", item_text_ids, item_text_mask, item_readout_ids, item_vectors.unsqueeze(1), wants_text
+        )
         text = self.score_head.text(item.text_state) if wants_text else None
         users = self.score_head.user(user.state, self.pooled_text(history) if wants_text else None)
         scores = self.combine(users, self.score_head.item(item.state, text), user_vectors, item_vectors)
@@ -297,7 +322,11 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
     def combine(self, users: Tensor, items: Tensor, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
         """Scores `(batch, n)` from the LLM's representations and, where the score has it, the ID encoder's vectors."""
         scores = users @ items.T
-        return scores + self.id_encoder.scores(user_vectors, item_vectors).float() if self.score_head.uses_encoder else scores
+        return (
+            scores + self.id_encoder.scores(user_vectors, item_vectors).float()
+            if self.score_head.uses_encoder
+            else scores
+        )
 
 
 __all__ = ["ID_ENCODERS", "RARecForSequentialRecommendation", "RARecOutput"]

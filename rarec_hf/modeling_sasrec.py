@@ -1,6 +1,6 @@
 """SASRec (Kang and McAuley, 2018, arXiv 1808.09781) as a small `PreTrainedModel`: the ID encoder whose vectors become soft prompts."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a string.
 
 from dataclasses import dataclass
 
@@ -34,14 +34,16 @@ class SASRecConfig(PreTrainedConfig):
     num_hidden_layers: int = 2
     num_attention_heads: int = 2
     max_history: int = 50
-    dropout: float = 0.3
-    initializer_range: float = 0.02
+    dropout: float | int = 0.3
+    initializer_range: float | int = 0.02
     training_data: str | None = None
     catalogue: str | None = None
 
     def validate_sizes(self):
         if self.n_items < 1 or self.max_history < 1:
-            raise ValueError(f"`n_items` and `max_history` must be at least 1, got {self.n_items} and {self.max_history}.")
+            raise ValueError(
+                f"`n_items` and `max_history` must be at least 1, got {self.n_items} and {self.max_history}."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` ({self.num_attention_heads})."
@@ -102,7 +104,9 @@ class SASRecModel(PreTrainedModel):
         if history.dim() != 2 or history.shape[1] == 0:
             raise ValueError(f"Expected histories of shape (batch, length >= 1), got {tuple(history.shape)}.")
         if history.shape[1] > self.config.max_history:
-            raise ValueError(f"Histories of {history.shape[1]} items exceed `max_history` ({self.config.max_history}); cut them first.")
+            raise ValueError(
+                f"Histories of {history.shape[1]} items exceed `max_history` ({self.config.max_history}); cut them first."
+            )
         lowest, highest = int(history.min()), int(history.max())
         if lowest < -1 or highest >= self.config.n_items:
             raise ValueError(

@@ -17,11 +17,11 @@ def bpr_in_batch(scores: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
         targets (`torch.LongTensor` of shape `(batch,)`): column of each user's target.
         negatives (`torch.BoolTensor` of shape `(batch, n_items)`): which columns are negatives of which user.
 
-    Raises:
-        ValueError: no user of the batch has a negative.
+    Returns:
+        The mean over pairs; zero for a batch without any negative, such as a last batch of one sample.
     """
     if not bool(negatives.any()):
-        raise ValueError("No user of the batch has a negative: every item is its target or in its history. Use a larger batch.")
+        return scores.sum() * 0.0
     positive = scores.gather(1, targets.unsqueeze(1))  # (batch, 1)
     return -nn.functional.logsigmoid(positive - scores)[negatives].mean()
 

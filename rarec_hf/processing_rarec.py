@@ -59,9 +59,15 @@ class RARecProcessor(ProcessorMixin):
             repeated = next(i for n, i in enumerate(self.item_ids) if self._index[i] != n)
             raise ValueError(f"Item ids must be distinct, {repeated!r} stands twice.")
         self.templates = templates if isinstance(templates, PromptTemplates) else PromptTemplates(**(templates or {}))
-        self.max_history_items, self.max_title_tokens, self.max_text_tokens = max_history_items, max_title_tokens, max_text_tokens
+        self.max_history_items, self.max_title_tokens, self.max_text_tokens = (
+            max_history_items,
+            max_title_tokens,
+            max_text_tokens,
+        )
         if min(max_history_items, max_title_tokens, max_text_tokens) < 1:
-            raise ValueError(f"{_LIMITS} must be at least 1, got {(max_history_items, max_title_tokens, max_text_tokens)}.")
+            raise ValueError(
+                f"{_LIMITS} must be at least 1, got {(max_history_items, max_title_tokens, max_text_tokens)}."
+            )
         self._pieces: dict[tuple[str, bool], list[int]] = {}
         first = tokenizer("a")["input_ids"][:1]
         self._opening = first if first == [tokenizer.bos_token_id] else []
@@ -91,7 +97,11 @@ class RARecProcessor(ProcessorMixin):
     def _tokens(self, piece: str, is_data: bool) -> list[int]:
         key = (piece, is_data)
         if key not in self._pieces:
-            ids = self.tokenizer(piece, add_special_tokens=False, split_special_tokens=is_data)["input_ids"] if piece else []
+            ids = (
+                self.tokenizer(piece, add_special_tokens=False, split_special_tokens=is_data)["input_ids"]
+                if piece
+                else []
+            )
             self._pieces[key] = ids[: self.max_title_tokens] if is_data else ids
         return self._pieces[key]
 
@@ -110,13 +120,18 @@ class RARecProcessor(ProcessorMixin):
 
     def _check(self, indices: Sequence[int]) -> None:
         if len(indices) and not (0 <= min(indices) and max(indices) < len(self.item_ids)):
-            raise ValueError(f"Item indices must be within 0..{len(self.item_ids) - 1}, got {min(indices)}..{max(indices)}.")
+            raise ValueError(
+                f"Item indices must be within 0..{len(self.item_ids) - 1}, got {min(indices)}..{max(indices)}."
+            )
 
     def _padded(self, rows: list[list[int]], what: str) -> tuple[Tensor, Tensor]:
         if any(not row for row in rows):
             raise ValueError(f"A {what}'s text has no token. Give it an opening in the templates, or a title.")
         longest = max(map(len, rows), default=1)
-        ids, mask = torch.zeros(len(rows), longest, dtype=torch.long), torch.zeros(len(rows), longest, dtype=torch.long)
+        ids, mask = (
+            torch.zeros(len(rows), longest, dtype=torch.long),
+            torch.zeros(len(rows), longest, dtype=torch.long),
+        )
         for n, row in enumerate(rows):
             ids[n, : len(row)], mask[n, : len(row)] = torch.tensor(row), 1
         return ids, mask
@@ -148,7 +163,12 @@ class RARecProcessor(ProcessorMixin):
         self._check(indices)
         ids, mask = self._padded([self._item_tokens(i) for i in indices], "item")
         readout = torch.tensor(self._tokens(self.templates.item_readout, False))
-        return {"item_text_ids": ids, "item_text_mask": mask, "item_readout_ids": readout, "items": torch.tensor(indices)}
+        return {
+            "item_text_ids": ids,
+            "item_text_mask": mask,
+            "item_readout_ids": readout,
+            "items": torch.tensor(indices),
+        }
 
     def item_lengths(self) -> list[int]:
         """Tokens of each item's text, to batch items of like length together."""
@@ -166,7 +186,9 @@ class RARecProcessor(ProcessorMixin):
         table = {"item_ids": self.item_ids, "titles": self.titles, "attributes": self.attributes}
         for name, content in ((SETTINGS_FILE, settings), (ITEMS_FILE, table)):
             temporary = folder / f".{name}.tmp"
-            temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1 if name == SETTINGS_FILE else None), "utf-8")
+            temporary.write_text(
+                json.dumps(content, ensure_ascii=False, indent=1 if name == SETTINGS_FILE else None), "utf-8"
+            )
             os.replace(temporary, folder / name)
         return [str(folder / SETTINGS_FILE), str(folder / ITEMS_FILE)]
 

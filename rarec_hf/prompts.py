@@ -33,7 +33,9 @@ class PromptTemplates:
     def __post_init__(self):
         for name in ("user_readout", "item_readout"):
             if not getattr(self, name):
-                raise ValueError(f"`{name}` must hold at least one word: the representation is read at its last token.")
+                raise ValueError(
+                    f"`{name}` must hold at least one word: the representation is read at its last token."
+                )
 
     def to_dict(self) -> dict[str, str]:
         return asdict(self)

@@ -99,6 +99,10 @@ class RecommendationMixin:
         texts[indices] = self.score_head.text(states)
         self._catalogue = Catalogue(texts)
 
+    def catalogue_of(self, items: Tensor) -> Catalogue:
+        """A catalogue from item representations `(n_items, width)`, whose first columns are the text vectors where the score has them."""
+        return Catalogue(items[:, : self.score_head.text_dim] if self.score_head.uses_text else None, items)
+
     def catalogue_texts(self) -> Tensor:
         """Text vectors `(n_items, text_dim)` of the whole catalogue."""
         if self._catalogue is None or self._catalogue.items is None or self._catalogue.texts is None:
@@ -114,8 +118,12 @@ class RecommendationMixin:
         if self.config.pooled_history == 0:
             return torch.zeros(len(history), head.text_dim, device=history.device)
         if self._catalogue is None or self._catalogue.texts is None:
-            raise ValueError("The items' text vectors are not there. Call `model.prepare_texts(...)` or `model.index_catalogue()` first.")
-        age = (history >= 0).sum(1, keepdim=True) - 1 - torch.arange(history.shape[1], device=history.device)  # 0: latest
+            raise ValueError(
+                "The items' text vectors are not there. Call `model.prepare_texts(...)` or `model.index_catalogue()` first."
+            )
+        age = (
+            (history >= 0).sum(1, keepdim=True) - 1 - torch.arange(history.shape[1], device=history.device)
+        )  # 0: latest
         used = (age >= 0) & (age < self.config.pooled_history)
         weights = torch.where(used, self.config.pooling_decay ** age.clamp(min=0).float(), 0.0)
         texts = self._catalogue.texts.to(history.device)[history.clamp(min=0)]
@@ -131,7 +139,6 @@ class RecommendationMixin:
         self.eval()
         vectors = self.id_encoder.item_vectors()
         n_items, wants_text = len(processor.item_ids), self.score_head.uses_text
-        catalogue = Catalogue(torch.empty(n_items, self.score_head.text_dim) if wants_text else None)
         items = torch.empty(n_items, self.score_head.width)
         batches = length_sorted_batches(processor.item_lengths(), batch_size)
         for rows in tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not progress):
@@ -141,10 +148,7 @@ class RecommendationMixin:
             reading = self.read("item", ids, mask, inputs["item_readout_ids"], id_vectors, wants_text)
             text = self.score_head.text(reading.text_state) if wants_text else None
             items[rows] = self.score_head.item(reading.state, text).cpu()
-            if wants_text:
-                catalogue.texts[rows] = text.cpu()
-        catalogue.items = items
-        self._catalogue = catalogue
+        self._catalogue = self.catalogue_of(items)
         self.train(was_training)
 
     @torch.no_grad()
@@ -157,7 +161,9 @@ class RecommendationMixin:
         """
         processor = self._need_processor()
         if self._catalogue is None or self._catalogue.items is None:
-            raise ValueError("Item representations are missing or older than the weights. Call `model.index_catalogue()` first.")
+            raise ValueError(
+                "Item representations are missing or older than the weights. Call `model.index_catalogue()` first."
+            )
         was_training = self.training
         self.eval()
         scores = np.empty((len(histories), len(processor.item_ids)), dtype=np.float32)
@@ -166,7 +172,9 @@ class RecommendationMixin:
             inputs = self._inputs_to_device(processor.user_inputs([histories[r] for r in rows], limit))
             history = inputs["history"]
             vectors = self.id_encoder.user_vectors(history)
-            state = self.read("user", inputs["user_text_ids"], inputs["user_text_mask"], inputs["user_readout_ids"], vectors).state
+            state = self.read(
+                "user", inputs["user_text_ids"], inputs["user_text_mask"], inputs["user_readout_ids"], vectors
+            ).state
             users = self.score_head.user(state, self.pooled_text(history) if self.score_head.uses_text else None)
             items = self._catalogue.items.to(users.device)
             scores[rows] = self.combine(users, items, vectors, self.id_encoder.item_vectors()).float().cpu().numpy()
@@ -208,7 +216,9 @@ class RecommendationMixin:
             for seen, scores in zip(part, self.score_histories(part, batch_size), strict=True):
                 if exclude_seen:
                     scores[seen] = -np.inf
-                best = np.argsort(-scores, kind="stable")[: min(k, len(scores) - (len(set(seen)) if exclude_seen else 0))]
+                best = np.argsort(-scores, kind="stable")[
+                    : min(k, len(scores) - (len(set(seen)) if exclude_seen else 0))
+                ]
                 answers.append(
                     Recommendation(
                         [processor.item_ids[i] for i in best],

@@ -17,7 +17,7 @@ class DotProductScore(nn.Module):
 
     uses_encoder, uses_text = False, False
 
-    def __init__(self, hidden_size: int, score_dim: int):
+    def __init__(self, hidden_size: int, text_dim: int, score_dim: int):
         super().__init__()
         self.width, self.objective_scale = hidden_size, 1.0 / hidden_size
 
@@ -39,12 +39,12 @@ class EncoderPlusLLMScore(nn.Module):
 
     uses_encoder, uses_text, objective_scale = True, True, 1.0
 
-    def __init__(self, hidden_size: int, score_dim: int):
+    def __init__(self, hidden_size: int, text_dim: int, score_dim: int):
         super().__init__()
-        self.text_dim = hidden_size
-        self.width = hidden_size + score_dim
+        self.text_dim = min(text_dim, hidden_size)
+        self.width = self.text_dim + score_dim
         self.register_buffer("text_mean", torch.zeros(hidden_size))
-        self.register_buffer("text_whitening", torch.eye(hidden_size))
+        self.register_buffer("text_whitening", torch.eye(hidden_size, self.text_dim))
         self.text_gain = nn.Parameter(torch.zeros(()))
         self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
@@ -58,7 +58,8 @@ class EncoderPlusLLMScore(nn.Module):
     @torch.no_grad()
     def fit_whitening(self, text_states: Tensor, ridge: float = 0.1) -> None:
         """
-        Centres and whitens text states `(n, hidden)` of items; uses no interactions.
+        Centres text states `(n, hidden)` of items, keeps their `text_dim` directions of largest variance and whitens these; uses no
+        interactions.
 
         Args:
             ridge (`float`): share of the mean variance added to every direction, against the noise of directions that hardly vary.
@@ -67,10 +68,12 @@ class EncoderPlusLLMScore(nn.Module):
             raise ValueError(f"Whitening needs the text states of at least 2 items, got {len(text_states)}.")
         states = text_states.double()
         centred = states - states.mean(0)
-        variance, directions = torch.linalg.eigh(centred.T @ centred / len(states))
-        scale = (variance.clamp(min=0) + ridge * variance.clamp(min=0).mean()).rsqrt()
+        variance, directions = torch.linalg.eigh(centred.T @ centred / len(states))  # ascending
+        variance = variance.clamp(min=0)
+        floor = max(ridge * variance.mean().item(), torch.finfo(torch.float32).tiny)
+        scale = (variance + floor).rsqrt()[-self.text_dim :]
         self.text_mean.copy_(states.mean(0))
-        self.text_whitening.copy_(directions * scale @ directions.T)
+        self.text_whitening.copy_(directions[:, -self.text_dim :] * scale)
 
     def text(self, text_state: Tensor) -> Tensor:
         """Text states `(n, hidden)` -> centred, whitened, of length 1."""

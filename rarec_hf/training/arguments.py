@@ -23,7 +23,9 @@ class DataArguments:
 
     _argument_group_name = "data"
 
-    interactions: str | None = _f(None, "Parquet, csv or jsonl file, or a `datasets` id. Default: the embedded MovieLens data.")
+    interactions: str | None = _f(
+        None, "Parquet, csv or jsonl file, or a `datasets` id. Default: the embedded MovieLens data."
+    )
     items: str | None = _f(None, "Item table with titles, likewise.")
     user_column: str = _f("user_id", "Column of user ids.")
     item_column: str = _f("item_id", "Column of item ids, in both tables.")
@@ -32,7 +34,9 @@ class DataArguments:
     attribute_columns: str = _f("", "Further columns of the item table to put into its text, separated by commas.")
     k_core: int = _f(0, "Drop users and items with fewer interactions than this, repeatedly; 0 drops none.")
     split: str = _f("leave_one_out", "How interactions are split.")
-    alignment_fraction: float = _f(0.1, "Share of users that the ID encoder never sees; the alignment learns from them.")
+    alignment_fraction: float = _f(
+        0.1, "Share of users that the ID encoder never sees; the alignment learns from them."
+    )
 
 
 @dataclass
@@ -41,7 +45,9 @@ class EncoderArguments:
 
     _argument_group_name = "ID encoder"
 
-    id_encoder: str | None = _f(None, "Folder of a trained ID encoder, or of an earlier run; trained now if not given.")
+    id_encoder: str | None = _f(
+        None, "Folder of a trained ID encoder, or of an earlier run; trained now if not given."
+    )
     trust_id_encoder: bool = _f(False, "Take an ID encoder although it does not prove what it was trained on.")
     encoder_hidden_size: int = _f(64, "Width of the ID vectors.")
     encoder_layers: int = _f(2, "Transformer blocks.")
@@ -68,9 +74,10 @@ class AlignmentArguments:
         "Of the frozen backbone. auto: bfloat16 on GPUs, and on CPUs that have it if a short trial finds it faster.",
         choices=["auto", "bfloat16", "float32"],
     )
-    fp32: bool = _f(False, "Everything in float32 (same as --backbone_dtype float32 --encoder_bf16 false).")
+    fp32: bool = _f(False, "Same as --backbone_dtype float32; all else is float32 anyway.")
     soft_prompt_position: str = _f(
-        "after_text", "before_text: the paper's layout; after_text: the text runs once, without gradient.",
+        "after_text",
+        "before_text: the paper's layout; after_text: the text runs once, without gradient.",
         choices=["before_text", "after_text"],
     )
     score: str = _f(
@@ -85,14 +92,19 @@ class AlignmentArguments:
     alignment_weight: float = _f(0.1, "Weight of the per-layer InfoNCE; 0 leaves it out (ablation).")
     alignment_temperature: float = _f(0.1, "Its temperature.")
     score_dim: int = _f(64, "Width of the trained heads under encoder_plus_llm.")
-    pooled_history: int = _f(10, "Latest items whose text states are pooled under encoder_plus_llm; 0 leaves them out.")
+    text_dim: int = _f(128, "Width that items' text states are whitened to, there.")
+    pooled_history: int = _f(
+        10, "Latest items whose text states are pooled under encoder_plus_llm; 0 leaves them out."
+    )
     popularity_correction: bool = _f(True, "Correct in-batch negatives for how often items are drawn.")
     max_history_items: int = _f(10, "Titles in the user's prompt.")
     max_title_tokens: int = _f(24, "A longer title is cut.")
     max_text_tokens: int = _f(192, "Oldest titles are left out until the prompt fits.")
     alignment_samples: int = _f(512, "Samples drawn for the alignment; 0 takes all.")
     full_run: bool = _f(False, "Align on all samples (same as --alignment_samples 0).")
-    denoise: bool = _f(False, "Drop samples whose target title shares no word with its history's titles (the paper's denoising).")
+    denoise: bool = _f(
+        False, "Drop samples whose target title shares no word with its history's titles (the paper's denoising)."
+    )
     user_diversity: bool = _f(True, "Draw samples evenly over history lengths.")
     item_diversity: bool = _f(True, "Draw samples evenly over target popularity.")
     eval_users: int = _f(0, "Evaluate on this many test users, drawn with the seed; 0 takes all.")
@@ -116,6 +128,7 @@ class RARecTrainingArguments(TrainingArguments):
     logging_steps: float = _f(4, "Steps between log lines.")
     save_strategy: str = _f("no", "When to save checkpoints.")
     remove_unused_columns: bool = _f(False, "Must stay false: the collator needs every column.")
+    dataloader_pin_memory: bool = _f(False, "Pinned memory for transfers to a GPU.")
     report_to: str = _f("none", "Where to log.")
 
 
@@ -132,7 +145,9 @@ def parse_arguments(argv: Sequence[str] | None = None, description: str | None =
         description=description,
         usage="%(prog)s [--config FILE.yaml] [--option value ...]",
     )
-    parser.add_argument("--config", help="YAML file with any of the options below; options on the command line override it.")
+    parser.add_argument(
+        "--config", help="YAML file with any of the options below; options on the command line override it."
+    )
     known = {option for action in parser._actions for option in action.option_strings}
     for position, word in enumerate(argv):
         if word == "--config" or word.startswith("--config="):

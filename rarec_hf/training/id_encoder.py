@@ -81,7 +81,6 @@ def train_id_encoder(
     work_folder: str | Path,
     seed: int,
     training_data: str | None,
-    bf16: bool,
     disable_tqdm: bool = False,
 ) -> tuple[SASRecModel, list[dict]]:
     """
@@ -89,7 +88,6 @@ def train_id_encoder(
 
     Args:
         training_data (`str`, *optional*): digest of what it is trained on, kept in its config as provenance.
-        bf16 (`bool`): autocast the products with the catalogue to bfloat16.
 
     Returns:
         The encoder and the Trainer's log history.
@@ -116,7 +114,6 @@ def train_id_encoder(
             weight_decay=arguments.encoder_weight_decay,
             lr_scheduler_type="constant_with_warmup",
             warmup_steps=20,
-            bf16=bf16,
             eval_strategy="epoch",
             save_strategy="epoch",
             save_total_limit=2,
@@ -126,6 +123,7 @@ def train_id_encoder(
             metric_for_best_model="ndcg@10",
             greater_is_better=True,
             remove_unused_columns=False,
+            dataloader_pin_memory=False,
             report_to="none",
             disable_tqdm=disable_tqdm,
             seed=seed,
@@ -159,7 +157,11 @@ def load_id_encoder(path: str, split: Split, trust: bool = False) -> SASRecModel
             "items, in another order or with other ids). Train it on these interactions."
         )
     if config.training_data != split.seen_by_encoder_digest() and not trust:
-        said = "does not say what it was trained on" if config.training_data is None else "was trained on other interactions"
+        said = (
+            "does not say what it was trained on"
+            if config.training_data is None
+            else "was trained on other interactions"
+        )
         raise ValueError(
             f"The ID encoder at {path} {said} than this split's encoder users, so it may have seen the targets that the alignment learns "
             "from. Use the same data, seed and alignment fraction as in its training, train a new one, or pass --trust_id_encoder if you "

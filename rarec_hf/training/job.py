@@ -71,7 +71,12 @@ def prepare_encoders(
         return load_id_encoder(str(folder), split, arguments.trust_id_encoder), None, []
     encoders, histories = [], []
     for sequences, validation, digest, name in (
-        (split.encoder_sequences(), split.validation_of(split.encoder_users), split.seen_by_encoder_digest(), INNER_ENCODER),
+        (
+            split.encoder_sequences(),
+            split.validation_of(split.encoder_users),
+            split.seen_by_encoder_digest(),
+            INNER_ENCODER,
+        ),
         (split.baseline_sequences(), split.validation, None, OPPONENT_ENCODER),
     ):
         encoder, history = train_id_encoder(
@@ -113,6 +118,7 @@ def build_model(
                 "alignment_weight",
                 "alignment_temperature",
                 "score_dim",
+                "text_dim",
                 "pooled_history",
                 "popularity_correction",
             )
@@ -143,6 +149,11 @@ def align(
     Returns:
         the Trainer's log history and what was drawn.
     """
+    if training.per_device_train_batch_size < 2:
+        raise ValueError(
+            f"--per_device_train_batch_size must be at least 2, got {training.per_device_train_batch_size}: the negatives are the "
+            "targets of the batch's other samples."
+        )
     set_seed(training.seed)
     samples, drawn = select_samples(
         split,
@@ -154,7 +165,9 @@ def align(
         max_history=arguments.max_history_items,
     )
     data = AlignmentDataset(split.interactions, samples)
-    model.prepare_texts(data.items(model.config.pooled_history), arguments.encode_batch_size, not training.disable_tqdm)
+    model.prepare_texts(
+        data.items(model.config.pooled_history), arguments.encode_batch_size, not training.disable_tqdm
+    )
 
     def scorer():
         model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
@@ -209,7 +222,10 @@ def rank_opponents(
 ) -> None:
     """Adds the rows without an LLM to the report."""
     sequences, items = split.baseline_sequences(), split.interactions.items
-    texts = [" ".join([title, *attributes.values()]) for title, attributes in zip(items.titles, items.attributes, strict=True)]
+    texts = [
+        " ".join([title, *attributes.values()])
+        for title, attributes in zip(items.titles, items.attributes, strict=True)
+    ]
     rows = [
         ("Popularity", lambda: Popularity().fit(sequences, len(items)), ""),
         ("ItemKNN", lambda: ItemKNN().fit(sequences, len(items)), ""),
@@ -224,7 +240,9 @@ def rank_opponents(
         add_row(report, name, test, make, note)
 
 
-def add_row(report: EvaluationReport, name: str, test: RankingDataset, make_scorer, note: str = "", batch_size: int = 256) -> Ranks:
+def add_row(
+    report: EvaluationReport, name: str, test: RankingDataset, make_scorer, note: str = "", batch_size: int = 256
+) -> Ranks:
     """Ranks the test targets with one scorer and adds the row, with the seconds it took."""
     start = time.perf_counter()
     ranks = test.rank(make_scorer(), f"Ranking: {name}", batch_size=batch_size)

@@ -1,0 +1,152 @@
+"""The main job end to end with a tiny backbone: what it prints, what it leaves, what it refuses."""
+
+import json
+import runpy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rarec_hf import RARecForSequentialRecommendation, SASRecModel
+
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(script: str, *arguments: str) -> None:
+    before = sys.argv
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Interactions (csv), items (jsonl) and a tiny backbone folder."""
+    from tests_support import save_tiny_backbone, walk_tables
+
+    folder = tmp_path_factory.mktemp("inputs")
+    interactions, items = walk_tables()
+    interactions.to_csv(folder / "events.csv", index=False)
+    items.to_json(folder / "items.jsonl", orient="records", lines=True)
+    save_tiny_backbone(folder / "backbone")
+    return folder
+
+
+def options(inputs, output, *more: str) -> list[str]:
+    return [
+        *("--interactions", str(inputs / "events.csv"), "--items", str(inputs / "items.jsonl")),
+        *("--backbone", str(inputs / "backbone"), "--output_dir", str(output), "--disable_tqdm", "true"),
+        *("--encoder_epochs", "2", "--encoder_hidden_size", "16", "--alignment_samples", "32", "--fp32"),
+        *("--per_device_train_batch_size", "8", "--num_train_epochs", "1", "--logging_steps", "1", *more),
+    ]
+
+
+@pytest.fixture(scope="module")
+def trained(inputs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "first"
+    run("train.py", *options(inputs, output, "--score", "both"))
+    return output
+
+
+def test_the_folder_is_whole_and_safe(trained):
+    names = {path.name for path in trained.rglob("*") if path.is_file()}
+    assert {"config.json", "model.safetensors", "item_representations.safetensors", "items.json"} <= names
+    assert {"metrics.md", "metrics.json", "metrics.png", "learning_curve.png", "arguments.yaml"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert not (trained / "checkpoints").exists()
+    assert [path.name for path in trained.parent.iterdir()] == ["first"]
+
+
+def test_the_table_holds_every_opponent_and_the_rule(trained):
+    methods = [row["name"] for row in json.loads((trained / "metrics.json").read_text())["methods"]]
+    assert methods == [
+        *("Popularity", "ItemKNN", "TF-IDF of titles", "SASRec", "SASRec inside RA-Rec"),
+        *("Text only", "RA-Rec", "RA-Rec (paper's dot product)"),
+    ]
+    table = (trained / "metrics.md").read_text()
+    assert "stably" in table
+    assert "seen items removed" in table
+
+
+def test_the_folder_recommends_what_the_table_says(trained, inputs):
+    model = RARecForSequentialRecommendation.from_pretrained(trained)
+    events = pd.read_csv(inputs / "events.csv")
+    ranks = pd.read_parquet(trained / "ranks.parquet").query("method == 'RA-Rec'").set_index("user")
+    histories = events.groupby("user_id", sort=False).item_id.apply(list)
+    for row, (_, history) in enumerate(list(histories.items())[:10]):
+        scores = model.score_histories([model.processor.item_indices(history[:-1])])[0]
+        target = model.processor.item_indices(history[-1:])[0]
+        scores[model.processor.item_indices(history[:-1])] = -np.inf
+        assert int((scores > scores[target]).sum()) == ranks.greater[row]
+
+
+def test_alignment_changed_its_own_weights_only(trained, inputs):
+    model = RARecForSequentialRecommendation.from_pretrained(trained)
+    encoder = SASRecModel.from_pretrained(trained / "id_encoder")
+    for name, tensor in encoder.state_dict().items():
+        torch.testing.assert_close(model.id_encoder.state_dict()[name], tensor, rtol=0, atol=0)
+    assert model.score_head.user_head.weight.abs().sum() > 0
+    assert model.score_head.text_gain != 0
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == (not name.startswith(("language_model.", "id_encoder."))), name
+
+
+def test_the_same_command_gives_the_same_model(trained, inputs, tmp_path):
+    run("train.py", *options(inputs, tmp_path / "again", "--score", "both"))
+    for file in ("model.safetensors", "item_representations.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (trained / file).read_bytes()
+
+
+def test_the_encoder_of_an_earlier_run_is_taken_again(trained, inputs, tmp_path, capsys):
+    run(
+        "train.py",
+        *options(inputs, tmp_path / "second", "--id_encoder", str(trained), "--soft_prompt_position", "before_text"),
+    )
+    first, second = (json.loads((f / "metrics.json").read_text())["methods"] for f in (trained, tmp_path / "second"))
+    values = [{row["name"]: row["metrics"] for row in rows}["SASRec"] for rows in (first, second)]
+    assert values[0] == values[1]
+
+
+def test_a_full_folder_needs_no_other_backbone(inputs, trained, tmp_path):
+    shutil.copytree(inputs / "backbone", tmp_path / "backbone")
+    arguments = options(inputs, tmp_path / "full", "--id_encoder", str(trained), "--include_backbone")
+    arguments[arguments.index("--backbone") + 1] = str(tmp_path / "backbone")
+    run("train.py", *arguments)
+    before = RARecForSequentialRecommendation.from_pretrained(tmp_path / "full").recommend(["i1", "i2"])
+    shutil.rmtree(tmp_path / "backbone")
+    assert RARecForSequentialRecommendation.from_pretrained(tmp_path / "full").recommend(["i1", "i2"]) == before
+
+
+def test_a_failing_run_leaves_no_folder(inputs, tmp_path):
+    with pytest.raises(ValueError, match="no_such"):
+        run("train.py", *options(inputs, tmp_path / "out", "--user_column", "no_such"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_not_overwritten(inputs, trained):
+    with pytest.raises(FileExistsError, match="overwrite_output_dir"):
+        run("train.py", *options(inputs, trained))
+
+
+def test_several_processes_are_refused(inputs, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="num_processes 1"):
+        run("train.py", *options(inputs, tmp_path / "out"))
+
+
+def test_recommend_from_the_shell(trained, capsys):
+    run("recommend.py", str(trained), "--history", "i3", "i4", "--k", "4")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[:3].strip().rstrip(".").isdigit()]
+    assert len(lines) == 4
+    assert not any("[i3]" in line or "[i4]" in line for line in lines)
+    run("recommend.py", str(trained), "--titles", "W3 ", "--k", "1")
+    assert "chose  w3 w0" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="nowhere"):
+        run("recommend.py", str(trained), "--history", "nowhere")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rarec_hf.scoring import SCORES, DotProductScore, EncoderPlusLLMScore
+
+
+@pytest.fixture
+def head():
+    torch.manual_seed(0)
+    made = EncoderPlusLLMScore(hidden_size=6, text_dim=4, score_dim=3)
+    torch.nn.init.normal_(made.item_head.weight)
+    made.reset()
+    return made
+
+
+def crowded_states(n=400):
+    """Like a frozen LLM's: a large common part, and directions of very different variance."""
+    torch.manual_seed(1)
+    mixing = torch.randn(6, 6) * torch.tensor([5.0, 3.0, 1.0, 0.5, 0.2, 0.1])
+    return torch.randn(n, 6) @ mixing.T + 50 * torch.ones(6)
+
+
+def test_whitening_whitens(head):
+    states = crowded_states()
+    head.fit_whitening(states, ridge=0.0)
+    white = ((states - head.text_mean) @ head.text_whitening).double()
+    torch.testing.assert_close(white.mean(0), torch.zeros(4, dtype=torch.double), atol=1e-3, rtol=0)
+    torch.testing.assert_close(white.T @ white / len(white), torch.eye(4, dtype=torch.double), atol=1e-2, rtol=0)
+
+
+def test_whitening_keeps_the_directions_of_largest_variance(head):
+    states = crowded_states()
+    head.fit_whitening(states, ridge=0.0)
+    centred = states - states.mean(0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    kept = head.text_whitening / head.text_whitening.norm(dim=0)
+    overlap = (directions[:4] @ kept).pow(2).sum()  # 4 where both span the same space
+    assert overlap.item() == pytest.approx(4.0, abs=1e-3)
+
+
+def test_ridge_damps_directions_that_hardly_vary(head):
+    """Variances l become l / (l + ridge * mean l)."""
+    states = crowded_states()
+    head.fit_whitening(states, ridge=0.5)
+    white = (states - head.text_mean) @ head.text_whitening
+    variance = torch.linalg.eigvalsh((states - states.mean(0)).T.double() @ (states - states.mean(0)).double() / len(states))
+    expected = variance / (variance + 0.5 * variance.mean())
+    torch.testing.assert_close(white.pow(2).mean(0).double(), expected[-4:], atol=1e-3, rtol=0)
+
+
+def test_whitening_of_equal_texts_stays_finite(head):
+    head.fit_whitening(torch.ones(5, 6))
+    assert bool(torch.isfinite(head.text(torch.ones(2, 6))).all())
+    with pytest.raises(ValueError, match="at least 2 items, got 1"):
+        head.fit_whitening(torch.ones(1, 6))
+
+
+def test_text_vectors_have_length_one_and_spread_out(head):
+    states = crowded_states()
+    cosine = torch.nn.functional.cosine_similarity(states[:200], states[200:])
+    assert cosine.mean() > 0.8  # the narrow cone
+    head.fit_whitening(states)
+    text = head.text(states)
+    torch.testing.assert_close(text.norm(dim=1), torch.ones(400))
+    assert (text[:200] * text[200:]).sum(1).mean().abs() < 0.1
+
+
+def test_it_starts_by_adding_nothing(head):
+    users = head.user(torch.randn(3, 6), torch.randn(3, 4))
+    items = head.item(torch.randn(5, 6), torch.randn(5, 4))
+    assert users.shape == (3, head.width)
+    assert items.shape == (5, head.width)
+    assert torch.equal(users @ items.T, torch.zeros(3, 5))
+    (users @ items.T)[0, 1].backward()  # and learns all the same
+    assert head.text_gain.grad.abs() > 0
+    assert head.user_head.weight.grad.abs().sum() > 0
+
+
+def test_score_by_hand(head):
+    with torch.no_grad():
+        head.text_gain.fill_(2.0)
+        head.user_head.weight.normal_()
+    state_u, state_i = torch.randn(1, 6) * 9 + 4, torch.randn(1, 6)
+    pooled, text = torch.randn(1, 4), torch.randn(1, 4)
+
+    def normed(x):
+        return (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
+
+    expected = 2 * (pooled @ text.T)
+    expected = expected + (normed(state_u) @ head.user_head.weight.T) @ (normed(state_i) @ head.item_head.weight.T).T
+    score = head.user(state_u, pooled) @ head.item(state_i, text).T
+    torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_dot_product_is_the_papers(head):
+    score = DotProductScore(hidden_size=6, text_dim=4, score_dim=3)
+    u, i = torch.randn(2, 6), torch.randn(3, 6)
+    assert torch.equal(score.user(u, None) @ score.item(i, None).T, u @ i.T)
+    assert score.width == 6
+    assert score.objective_scale == 1 / 6
+    assert not list(score.parameters())
+    assert not score.uses_encoder
+
+
+def test_the_names_of_the_config():
+    assert SCORES == {"dot_product": DotProductScore, "encoder_plus_llm": EncoderPlusLLMScore}

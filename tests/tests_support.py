@@ -1,0 +1,36 @@
+"""Inputs that more than one test folder makes: interactions with an order, and a tiny backbone on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+
+def walk_tables(n_users: int = 40, n_items: int = 30, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Interactions and items: each user walks along the catalogue from a random start."""
+    rng, rows = np.random.default_rng(seed), []
+    for user in range(n_users):
+        start = rng.integers(n_items)
+        rows += [(f"u{user}", f"i{(start + step) % n_items}", 10 * step) for step in range(rng.integers(5, 12))]
+    items = pd.DataFrame([(f"i{n}", f"w{n} w{n // 5}") for n in range(n_items)], columns=["item_id", "title"])
+    return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]), items
+
+
+def save_tiny_backbone(folder: Path) -> None:
+    """A random Llama with a byte-level tokenizer, saved as any backbone is."""
+    vocabulary = {character: n for n, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=260, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    fast.save_pretrained(folder)

@@ -1,0 +1,91 @@
+"""Training windows, the trained encoder, and the guard against one that has seen the alignment's targets."""
+
+import numpy as np
+import pytest
+import torch
+
+from rarec_hf.data import build_interactions, leave_one_out
+from rarec_hf.training.arguments import EncoderArguments
+from rarec_hf.training.id_encoder import (
+    SequenceDataset,
+    collate_windows,
+    encoder_scorer,
+    load_id_encoder,
+    train_id_encoder,
+)
+
+
+def small(**changes) -> EncoderArguments:
+    return EncoderArguments(**{"encoder_hidden_size": 16, "encoder_max_history": 8, "encoder_epochs": 2, **changes})
+
+
+def trained(split, folder, digest=None, **changes):
+    return train_id_encoder(
+        split, split.encoder_sequences(), split.validation, small(**changes), folder, 0, digest, disable_tqdm=True
+    )
+
+
+def test_windows_cover_every_position_once():
+    data = SequenceDataset([np.arange(8), np.array([5]), np.array([1, 2])], max_history=3)
+    targets = sorted(int(item) for window in (data[n] for n in range(len(data))) for item in window[1:])
+    assert targets == sorted([1, 2, 3, 4, 5, 6, 7, 2])
+    assert max(len(data[n]) for n in range(len(data))) == 4
+
+
+def test_no_sequence_to_learn_from_is_an_error():
+    with pytest.raises(ValueError, match="two items"):
+        SequenceDataset([np.array([1])], 3)
+
+
+def test_collated_labels_are_the_next_items():
+    batch = collate_windows([np.array([1, 2, 3]), np.array([4, 5])])
+    assert batch["history"].tolist() == [[1, 2], [4, -1]]
+    assert batch["labels"].tolist() == [[2, 3], [5, -100]]
+
+
+def test_training_learns_the_order_and_keeps_the_best_epoch(split, tmp_path):
+    encoder, log = trained(split, tmp_path, encoder_epochs=25, encoder_learning_rate=1e-2, encoder_patience=30)
+    values = [entry["eval_ndcg@10"] for entry in log if "eval_ndcg@10" in entry]
+    assert max(values) > 2 * values[0]
+    assert max(values) > 0.5
+    from rarec_hf.evaluation.metrics import summarize
+    from rarec_hf.training.ranking_trainer import RankingDataset
+
+    ranks = RankingDataset(split.interactions, split.validation).rank(encoder_scorer(encoder), "again", progress=False)
+    assert summarize(ranks)["ndcg@10"] == pytest.approx(max(values), abs=1e-6)
+
+
+def test_early_stopping_stops(split, tmp_path):
+    _, log = trained(split, tmp_path, encoder_epochs=50, encoder_learning_rate=0.0, encoder_patience=2)
+    assert sum("eval_ndcg@10" in entry for entry in log) == 3
+
+
+def test_scores_do_not_depend_on_the_batch(split, tmp_path):
+    encoder, _ = trained(split, tmp_path)
+    histories = [split.interactions.history(u) for u in range(6)] + [np.array([], dtype=int)]
+    together = encoder_scorer(encoder)(histories)
+    alone = np.concatenate([encoder_scorer(encoder)([history]) for history in histories])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_only_an_encoder_that_has_not_seen_the_targets_is_taken(split, tables, tmp_path):
+    encoder, _ = trained(split, tmp_path / "work", digest=split.seen_by_encoder_digest())
+    encoder.save_pretrained(tmp_path / "good")
+    torch.testing.assert_close(load_id_encoder(str(tmp_path / "good"), split).item_vectors(), encoder.item_vectors())
+    other_users = leave_one_out(build_interactions(*tables), alignment_fraction=0.2, seed=1)
+    with pytest.raises(ValueError, match="may have seen the targets"):
+        load_id_encoder(str(tmp_path / "good"), other_users)
+    encoder.config.training_data = None
+    encoder.save_pretrained(tmp_path / "unknown")
+    with pytest.raises(ValueError, match="does not say"):
+        load_id_encoder(str(tmp_path / "unknown"), split)
+    load_id_encoder(str(tmp_path / "unknown"), split, trust=True)
+
+
+def test_an_encoder_of_another_catalogue_is_refused(split, tables, tmp_path):
+    encoder, _ = trained(split, tmp_path / "work")
+    encoder.save_pretrained(tmp_path / "encoder")
+    interactions, items = tables
+    shuffled = leave_one_out(build_interactions(interactions, items.iloc[::-1]), alignment_fraction=0.2, seed=0)
+    with pytest.raises(ValueError, match="another catalogue"):
+        load_id_encoder(str(tmp_path / "encoder"), shuffled, trust=True)
