@@ -1,11 +1,12 @@
-"""What the soft prompts cost over the bare backbone, as ratios within one run: the rounds of all variants are interleaved.
+"""What the soft prompts cost over the bare backbone, as ratios within one run: the rounds of all variants are
+interleaved.
 
     python benchmarks/overhead.py                       # a backbone of SmolLM2-135M's shape with random weights
     python benchmarks/overhead.py --backbone FOLDER_OR_ID --dtype bfloat16
 
-Prints a markdown table and, with --output, writes it. The bare forward is the base model's, without its language-modelling head, on the same
-tokens (text and readout). Training steps are forward, loss and backward of one side; the head must never run in them, and the script
-stops if it does.
+Prints a markdown table and, with --output, writes it. The bare forward is the base model's, without its
+language-modelling head, on the same tokens (text and readout). Training steps are forward, loss and backward of one
+side; the head must never run in them, and the script stops if it does.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForCausalLM, LlamaConfig, __version__
 
 from rarec_hf import RARecForSequentialRecommendation, SASRecConfig, SASRecModel, load_backbone
-
 
 SMOLLM2_135M = {
     "vocab_size": 49152,

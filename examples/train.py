@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from transformers.utils import logging
 
 from rarec_hf.evaluation import EvaluationReport
 from rarec_hf.evaluation.report import plot_learning_curve
@@ -86,6 +87,7 @@ def main() -> None:
         say(
             "\nID encoder: SASRec, first without the alignment users (inside RA-Rec), then on all users (its opponent)"
         )
+        logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
         inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder)
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
@@ -96,6 +98,7 @@ def main() -> None:
         job.rank_opponents(report, split, test, inner, opponent)
 
         kept = None
+        logging.enable_progress_bar()
         for score in scores:
             model, backbone_line = job.build_model(split, inner, alignment, score, kept and kept[0].language_model)
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -106,13 +109,12 @@ def main() -> None:
             log, drawn = job.align(model, split, alignment, training)
             if kept is None:
                 kept = (model, log, drawn, backbone_line)
-                job.add_row(
-                    report, "Text only", test, lambda: job.text_only_scorer(model), "LLM's title states, untrained"
-                )
+                job.add_row(report, "Text only", test, job.text_only_scorer(model), "LLM's title states, untrained")
             name = "RA-Rec" if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
-            job.add_row(report, name, test, lambda: model.score_histories, batch_size=64)
+            job.add_row(report, name, test, model.score_histories, batch_size=64)
 
         model, log, drawn, backbone_line = kept
+        logging.disable_progress_bar()
         model.save_pretrained(folder, include_backbone=alignment.include_backbone)
         inner.save_pretrained(folder / job.INNER_ENCODER)
         if opponent is not None:

@@ -1,4 +1,5 @@
-"""RA-Rec for Hugging Face Transformers: pre-trained ID embeddings as per-layer soft prompts of a frozen LLM (arXiv 2402.04527)."""
+"""RA-Rec for Hugging Face Transformers: pre-trained ID embeddings as per-layer soft prompts of a frozen LLM (arXiv
+2402.04527)."""
 
 from transformers import AutoConfig, AutoModel
 
@@ -9,7 +10,6 @@ from .modeling_sasrec import SASRecConfig, SASRecModel
 from .processing_rarec import RARecProcessor
 from .prompts import PromptTemplates
 from .recommendation import Recommendation
-
 
 __version__ = "0.1.0"
 

@@ -1,8 +1,9 @@
 """What attends to what: one description of blocks, one mask rule, one way to fill the cache.
 
-A forward pass is described by *columns*. Each column is a text token, a soft prompt or a readout token; it has a position for the backbone's
-position embedding, an order (its rank among the tokens of the text line it continues, which is what sliding windows are measured in) and a
-group (0: shared by all; g > 0: seen only by queries of group g). Four layouts are made from these parts:
+A forward pass is described by *columns*. Each column is a text token, a soft prompt or a readout token; it has a
+position for the backbone's position embedding, an order (its rank among the tokens of the text line it continues,
+which is what sliding windows are measured in) and a group (0: shared by all; g > 0: seen only by queries of group g).
+Four layouts are made from these parts:
 
 | layout                       | cache before the pass           | tokens of the pass   |
 |------------------------------|---------------------------------|----------------------|
@@ -11,7 +12,8 @@ group (0: shared by all; g > 0: seen only by queries of group g). Four layouts a
 | every position of a history  | text (kept), soft prompts 1..n  | readouts 1..n        |
 | text appended to kept states | text (kept)                     | more text            |
 
-All of them are `run_backbone(..., past=[segments])`. Sliding windows never hide a soft prompt: a query of its group always sees it.
+All of them are `run_backbone(..., past=[segments])`. Sliding windows never hide a soft prompt: a query of its group
+always sees it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,6 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import create_causal_mask
-
 
 TEXT, SOFT_PROMPT, READOUT = 0, 1, 2
 
@@ -55,7 +56,8 @@ class Columns:
 
     @classmethod
     def text(cls, mask: Tensor, start: int | Tensor = 0, order_start: int | Tensor = 0) -> Columns:
-        """Text tokens from a padding `mask` `(batch, n)`, padded on either side; `start` is the first token's position."""
+        """Text tokens from a padding `mask` `(batch, n)`, padded on either side; `start` is the first token's
+        position."""
         rank = (mask.long().cumsum(1) - 1).clamp(min=0)
         order = rank + _per_row(order_start, mask)
         return cls._of(TEXT, mask, rank + _per_row(start, mask), order, 0, order + 1)
@@ -98,7 +100,8 @@ def _per_row(value: int | Tensor, like: Tensor) -> Tensor | int:
 
 @dataclass(frozen=True)
 class Window:
-    """The reach of a windowed layer type, in tokens: `sliding` (the last `size`) or `chunked` (the same block of `size`)."""
+    """The reach of a windowed layer type, in tokens: `sliding` (the last `size`) or `chunked` (the same block of
+    `size`)."""
 
     kind: str
     size: int
@@ -113,9 +116,9 @@ def visibility(query: Columns, key: Columns, window: Window | None = None) -> Te
     """
     The mask rule: `(batch, n_query, n_key)` bool, True where the query reads the key.
 
-    A key is read if it is real, is shared or belongs to the query's group, and either is a soft prompt, or a token not later than the query,
-    within the text that the query reads, and within the layer's window. Padding queries read every real key (their states are never used;
-    an empty row would be NaN).
+    A key is read if it is real, is shared or belongs to the query's group, and either is a soft prompt, or a token not
+    later than the query, within the text that the query reads, and within the layer's window. Padding queries read
+    every real key (their states are never used; an empty row would be NaN).
     """
 
     def q(field: str) -> Tensor:
@@ -133,7 +136,8 @@ def visibility(query: Columns, key: Columns, window: Window | None = None) -> Te
 
 @dataclass
 class Segment:
-    """Columns with their keys and values: `layers[i] = (K, V)`, K `(batch, heads_i, n, key_dim_i)`, V `(batch, heads_i, n, value_dim_i)`."""
+    """Columns with their keys and values: `layers[i] = (K, V)`, K `(batch, heads_i, n, key_dim_i)`, V `(batch,
+    heads_i, n, value_dim_i)`."""
 
     columns: Columns
     layers: dict[int, tuple[Tensor, Tensor]]
@@ -143,8 +147,10 @@ class ReadOnlyLayer(DynamicLayer):
     """
     A cache layer that shows given keys and values before the new ones and stores nothing.
 
-    An ordinary layer appends at every call: it would append twice when activation checkpointing recomputes a block, and a cache could not
-    be used for two forwards. Keys and values may carry gradients and are cast to the backbone's dtype and device at the boundary.
+    An ordinary layer appends at every call: it would append twice when activation checkpointing recomputes a block,
+        and a cache could not
+    be used for two forwards. Keys and values may carry gradients and are cast to the backbone's dtype and device at
+    the boundary.
     """
 
     def __init__(self, parts: Sequence[tuple[Tensor, Tensor]], keep: bool = False):
@@ -180,7 +186,8 @@ class BackboneSpec:
 
     Args:
         shapes: one `LayerShape` a cache layer.
-        windows: `{layer type: Window or None}`; the single key `None` where the backbone makes one mask for all layers.
+        windows: `{layer type: Window or None}`; the single key `None` where the backbone makes one mask for all
+            layers.
         position_offset: what a position id starts at (RoBERTa types: `padding_idx + 1`).
         max_positions: longest sequence that the backbone's position embedding carries, or None.
     """
@@ -214,7 +221,8 @@ def run_backbone(
         States of the last layer `(batch, n, hidden)`, and the kept `Segment` or None.
 
     Raises:
-        ValueError: widths of ids and columns differ, a segment lacks a layer, or the sequence is longer than the backbone carries.
+        ValueError: widths of ids and columns differ, a segment lacks a layer, or the sequence is longer than the
+            backbone carries.
     """
     if input_ids.shape != columns.real.shape:
         raise ValueError(

@@ -23,10 +23,12 @@ def base_model_of(language_model: PreTrainedModel) -> nn.Module:
 @torch.no_grad()
 def measure_backbone(language_model: PreTrainedModel) -> BackboneSpec:
     """
-    Measures cache shapes with one short forward, then proves on the backbone itself that the layouts of this module are computed right.
+    Measures cache shapes with one short forward, then proves on the backbone itself that the layouts of this module
+    are computed right.
 
     Raises:
-        ValueError: the backbone cannot carry a soft prompt through `past_key_values`; says which type, why, and what to use instead.
+        ValueError: the backbone cannot carry a soft prompt through `past_key_values`; says which type, why, and what
+            to use instead.
     """
     base, name = base_model_of(language_model), language_model.config.model_type
 
@@ -104,7 +106,8 @@ def _max_positions(base: nn.Module) -> int | None:
 
 
 def _check_layouts(base: nn.Module, spec: BackboneSpec, ids: Tensor, plain: Tensor, refuse) -> None:
-    """The oracle: a kept text equals the same text in one pass; another group's columns are not seen; rule masks equal plain ones."""
+    """The oracle: a kept text equals the same text in one pass; another group's columns are not seen; rule masks equal
+    plain ones."""
 
     def close(a: Tensor, b: Tensor) -> bool:
         tolerance = 1e-3 if a.dtype == torch.float32 else 0.15

@@ -1,4 +1,5 @@
-"""The folder a model is kept in: slim (the backbone found again by its address) or full, and how it is loaded without a random weight."""
+"""The folder a model is kept in: slim (the backbone found again by its address) or full, and how it is loaded without
+a random weight."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
@@ -14,7 +14,6 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
 from .backbone_fingerprint import check_fingerprint, weights_fingerprint
 from .backbone_source import load_backbone
 from .processing_rarec import ITEMS_FILE, RARecProcessor
-
 
 logger = logging.get_logger(__name__)
 
@@ -40,7 +39,8 @@ class CheckpointFolderMixin:
         """
         Args:
             save_directory (`str`): the folder.
-            include_backbone (`bool`): also save the backbone's weights (a full folder); a slim one needs `config.backbone_address`.
+            include_backbone (`bool`): also save the backbone's weights (a full folder); a slim one needs
+                `config.backbone_address`.
 
         Raises:
             ValueError: the folder would be slim, but the backbone has no address it could be found by again.
@@ -48,6 +48,7 @@ class CheckpointFolderMixin:
         if self.config.backbone_fingerprint is None:
             self.config.backbone_fingerprint = weights_fingerprint(self.language_model)
         folder = Path(save_directory)
+        (folder / REPRESENTATIONS_FILE).unlink(missing_ok=True)  # of other weights
         super().save_pretrained(folder, **kwargs)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
@@ -75,12 +76,15 @@ class CheckpointFolderMixin:
 
         Args:
             pretrained_model_name_or_path (`str`): the folder or repository.
-            language_model (`PreTrainedModel`, *optional*): the backbone, if it is loaded already; its fingerprint is checked all the same.
-            kwargs: `cache_dir`, `token`, `revision`, `local_files_only` find this checkpoint's files (and, but for `revision`, the
-                backbone's); everything else (`dtype`, `device_map`, `quantization_config`, `attn_implementation`, ...) goes to the backbone.
+            language_model (`PreTrainedModel`, *optional*): the backbone, if it is loaded already; its fingerprint is
+                checked all the same.
+            kwargs: `cache_dir`, `token`, `revision`, `local_files_only` find this checkpoint's files (and, but for
+                `revision`, the backbone's); everything else (`dtype`, `device_map`, `quantization_config`,
+                `attn_implementation`, ...) goes to the backbone.
 
         Raises:
-            ValueError: weights are missing, unexpected or of another shape, or the backbone is not the one the alignment was trained on.
+            ValueError: weights are missing, unexpected or of another shape, or the backbone is not the one the
+                alignment was trained on.
             OSError: the folder, or the backbone, cannot be found.
         """
         path = str(pretrained_model_name_or_path)

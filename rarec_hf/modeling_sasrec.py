@@ -11,6 +11,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+LOGITS_AT_ONCE = 4 * 2**20
+
 
 @strict
 class SASRecConfig(PreTrainedConfig):
@@ -143,8 +145,20 @@ class SASRecModel(PreTrainedModel):
             return IDEncoderOutput(user_vectors=self.user_vectors(history))
         hidden = self.states(history)
         mask = labels != -100
-        logits = hidden[mask] @ self.item_vectors().T  # (n_targets, n_items)
-        return IDEncoderOutput(loss=nn.functional.cross_entropy(logits.float(), labels[mask]))
+        return IDEncoderOutput(loss=full_cross_entropy(hidden[mask], self.item_vectors(), labels[mask]))
 
 
-__all__ = ["IDEncoderOutput", "SASRecConfig", "SASRecModel"]
+def full_cross_entropy(states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
+    """
+    Mean cross-entropy of `targets` `(n,)` over the full catalogue, from states `(n, hidden)` and item vectors `(n_items, hidden)`.
+
+    Worked out a few MiB of logits at a time: on CPUs, fresh blocks of hundreds of MiB cost more than the arithmetic.
+    """
+    rows = max(1, LOGITS_AT_ONCE // len(item_vectors))
+    total = states.new_zeros(())
+    for part, target in zip(states.split(rows), targets.split(rows), strict=True):
+        total = total + nn.functional.cross_entropy((part @ item_vectors.T).float(), target, reduction="sum")
+    return total / max(1, len(targets))
+
+
+__all__ = ["IDEncoderOutput", "SASRecConfig", "SASRecModel", "full_cross_entropy"]

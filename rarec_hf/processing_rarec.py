@@ -15,7 +15,6 @@ from transformers.utils import cached_file
 
 from .prompts import PromptTemplates
 
-
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
 _LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens")
 
@@ -69,6 +68,12 @@ class RARecProcessor(ProcessorMixin):
                 f"{_LIMITS} must be at least 1, got {(max_history_items, max_title_tokens, max_text_tokens)}."
             )
         self._pieces: dict[tuple[str, bool], list[int]] = {}
+        special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
+        self._control = {  # an added token in brackets is one too, such as `<think>`, which is not declared special
+            index: token.content
+            for index, token in tokenizer.added_tokens_decoder.items()
+            if index != unknown and (index in special or token.special or token.content[:1] in "<[")
+        }
         first = tokenizer("a")["input_ids"][:1]
         self._opening = first if first == [tokenizer.bos_token_id] else []
 
@@ -97,13 +102,22 @@ class RARecProcessor(ProcessorMixin):
     def _tokens(self, piece: str, is_data: bool) -> list[int]:
         key = (piece, is_data)
         if key not in self._pieces:
-            ids = (
-                self.tokenizer(piece, add_special_tokens=False, split_special_tokens=is_data)["input_ids"]
-                if piece
-                else []
-            )
-            self._pieces[key] = ids[: self.max_title_tokens] if is_data else ids
+            self._pieces[key] = self._data_tokens(piece) if is_data else self._encode(piece, False)
         return self._pieces[key]
+
+    def _encode(self, piece: str, is_data: bool) -> list[int]:
+        return (
+            self.tokenizer(piece, add_special_tokens=False, split_special_tokens=is_data)["input_ids"] if piece else []
+        )
+
+    def _data_tokens(self, piece: str) -> list[int]:
+        ids = self._encode(piece, True)
+        if not self._control.keys().isdisjoint(ids):
+            # `split_special_tokens` misses tokens not declared special, and those that are pieces of a Unigram vocabulary
+            for token in self._control.values():
+                piece = piece.replace(token, " ".join(token))
+            ids = [i for i in self._encode(piece, True) if i not in self._control]
+        return ids[: self.max_title_tokens]
 
     def _user_tokens(self, history: Sequence[int]) -> list[int]:
         titles = [self.titles[i] for i in history[-self.max_history_items :]]

@@ -32,8 +32,10 @@ class Catalogue:
     The item side of every score, computed once.
 
     Args:
-        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): what histories are pooled from; rows not computed are NaN.
-        items (`torch.FloatTensor` of shape `(n_items, width)`, *optional*): representations; None until the whole catalogue was encoded.
+        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): what histories are pooled from; rows
+            not computed are NaN.
+        items (`torch.FloatTensor` of shape `(n_items, width)`, *optional*): representations; None until the whole
+            catalogue was encoded.
     """
 
     texts: Tensor | None = None
@@ -44,6 +46,24 @@ def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.nd
     """Batches of positions with like lengths, longest first so that memory shows its peak at once."""
     order = np.argsort(-np.asarray(lengths), kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def recency_pooled(vectors: Tensor, history: Tensor, latest: int, decay: float) -> Tensor:
+    """
+    The mean of the `latest` items' vectors, each weighing `decay` times the next more recent one.
+
+    Args:
+        vectors (`torch.FloatTensor` of shape `(n_items, width)`): of the catalogue.
+        history (`torch.LongTensor` of shape `(batch, length)`): item indices, oldest first, right-padded with -1.
+
+    Returns:
+        `(batch, width)`, of length 1; zeros for an empty history.
+    """
+    age = (history >= 0).sum(1, keepdim=True) - 1 - torch.arange(history.shape[1], device=history.device)  # 0: latest
+    used = (age >= 0) & (age < latest)
+    weights = torch.where(used, decay ** age.clamp(min=0).float(), 0.0)
+    chosen = vectors.to(history.device)[history.clamp(min=0)].masked_fill(~used.unsqueeze(-1), 0.0)
+    return torch.nn.functional.normalize((chosen * weights.unsqueeze(-1)).sum(1), dim=-1)
 
 
 class RecommendationMixin:
@@ -87,20 +107,21 @@ class RecommendationMixin:
     @torch.no_grad()
     def prepare_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> None:
         """
-        Reads the texts of these items once, fits the score's whitening on them and keeps their text vectors: all that training needs of the
-        items in its histories. Does nothing for a score that pools no text.
+        Reads the texts of these items once, fits the score's whitening on them and keeps their text vectors: all that
+        training needs of the items in its histories. Does nothing for a score that pools no text.
         """
         if not self.score_head.uses_text:
             return
         indices = sorted({int(i) for i in indices})
         states = self.encode_texts(indices, batch_size, progress).to(self.score_head.text_mean.device)
         self.score_head.fit_whitening(states)
-        texts = states.new_full((self.config.id_encoder_config.n_items, states.shape[1]), float("nan"))
+        texts = states.new_full((self.config.id_encoder_config.n_items, self.score_head.text_dim), float("nan"))
         texts[indices] = self.score_head.text(states)
         self._catalogue = Catalogue(texts)
 
     def catalogue_of(self, items: Tensor) -> Catalogue:
-        """A catalogue from item representations `(n_items, width)`, whose first columns are the text vectors where the score has them."""
+        """A catalogue from item representations `(n_items, width)`, whose first columns are the text vectors where the
+        score has them."""
         return Catalogue(items[:, : self.score_head.text_dim] if self.score_head.uses_text else None, items)
 
     def catalogue_texts(self) -> Tensor:
@@ -111,8 +132,8 @@ class RecommendationMixin:
 
     def pooled_text(self, history: Tensor) -> Tensor:
         """
-        The recency-weighted mean `(batch, text_dim)` of the text vectors of the latest `pooled_history` items, each weighing `pooling_decay`
-        times the next more recent one; of length 1, zeros for an empty history.
+        The recency-weighted mean `(batch, text_dim)` of the text vectors of the latest `pooled_history` items, each
+        weighing `pooling_decay` times the next more recent one; of length 1, zeros for an empty history.
         """
         head = self.score_head
         if self.config.pooled_history == 0:
@@ -121,16 +142,10 @@ class RecommendationMixin:
             raise ValueError(
                 "The items' text vectors are not there. Call `model.prepare_texts(...)` or `model.index_catalogue()` first."
             )
-        age = (
-            (history >= 0).sum(1, keepdim=True) - 1 - torch.arange(history.shape[1], device=history.device)
-        )  # 0: latest
-        used = (age >= 0) & (age < self.config.pooled_history)
-        weights = torch.where(used, self.config.pooling_decay ** age.clamp(min=0).float(), 0.0)
-        texts = self._catalogue.texts.to(history.device)[history.clamp(min=0)]
-        if bool(texts[used].isnan().any()):
+        texts = recency_pooled(self._catalogue.texts, history, self.config.pooled_history, self.config.pooling_decay)
+        if bool(texts.isnan().any()):
             raise ValueError("Some items of the histories have no text vector yet. Give them all to `prepare_texts`.")
-        texts = texts.masked_fill(~used.unsqueeze(-1), 0.0)
-        return torch.nn.functional.normalize((texts * weights.unsqueeze(-1)).sum(1), dim=-1)
+        return texts
 
     @torch.no_grad()
     def index_catalogue(self, batch_size: int = 64, progress: bool = True) -> None:
@@ -192,8 +207,8 @@ class RecommendationMixin:
         Recommends the next items.
 
         Args:
-            history (`list[str]` or `list[list[str]]`): item ids, oldest first; one history or many. The users need not have been seen
-                before. An empty history is answered too, from what the model knows of an unknown user.
+            history (`list[str]` or `list[list[str]]`): item ids, oldest first; one history or many. The users need not
+                have been seen before. An empty history is answered too, from what the model knows of an unknown user.
             k (`int`): how many; a k above the number of items left gives all of them.
             exclude_seen (`bool`): leave out the items of the history.
 
@@ -229,4 +244,4 @@ class RecommendationMixin:
         return answers if many else answers[0]
 
 
-__all__ = ["Catalogue", "Recommendation", "RecommendationMixin"]
+__all__ = ["Catalogue", "Recommendation", "RecommendationMixin", "recency_pooled"]

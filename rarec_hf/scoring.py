@@ -7,6 +7,10 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 
+# A cosine must weigh several logits to matter beside an ID encoder's; in this unit the gain gets there at the heads' learning rate.
+TEXT_GAIN_UNIT = 32.0
+
+
 class DotProductScore(nn.Module):
     """
     The paper's score y_ui = h_u^L . h_i^L of the last layer's last-token states. It has no parameters.
@@ -45,7 +49,7 @@ class EncoderPlusLLMScore(nn.Module):
         self.width = self.text_dim + score_dim
         self.register_buffer("text_mean", torch.zeros(hidden_size))
         self.register_buffer("text_whitening", torch.eye(hidden_size, self.text_dim))
-        self.text_gain = nn.Parameter(torch.zeros(()))
+        self.text_gain = nn.Parameter(torch.zeros(()))  # in units of TEXT_GAIN_UNIT
         self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
         self.item_head = nn.Linear(hidden_size, score_dim, bias=False)
@@ -81,7 +85,7 @@ class EncoderPlusLLMScore(nn.Module):
 
     def user(self, state: Tensor, pooled_text: Tensor) -> Tensor:
         """`(batch, width)` from readout states and the pooled text `(batch, hidden)` of the history."""
-        return torch.cat([self.text_gain * pooled_text, self.user_head(self.state_norm(state))], -1)
+        return torch.cat([TEXT_GAIN_UNIT * self.text_gain * pooled_text, self.user_head(self.state_norm(state))], -1)
 
     def item(self, state: Tensor, text: Tensor) -> Tensor:
         """`(n, width)` from readout states and text vectors `(n, hidden)`."""

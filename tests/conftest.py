@@ -1,4 +1,4 @@
-"""Tiny models with strong random weights, a byte-level tokenizer with control tokens, and a catalogue of a dozen items."""
+"""Tiny models with strong random weights, a byte-level tokenizer with control tokens, a catalogue of a dozen items."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from transformers import (
 )
 
 from rarec_hf import PromptTemplates, RARecForSequentialRecommendation, RARecProcessor, SASRecConfig, SASRecModel
-
 
 VOCABULARY = 272  # 256 bytes and a few control tokens
 N_ITEMS = 12
@@ -103,7 +102,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="</s>",
         additional_special_tokens=["<|im_start|>", "<|im_end|>"],
     )  # fmt: skip
-    fast.add_tokens([AddedToken("<think>", special=False)])  # a control token that is not declared special, as in Qwen3
+    fast.add_tokens(
+        [AddedToken("<think>", special=False)]
+    )  # a control token that is not declared special, as in Qwen3
     return fast
 
 
@@ -125,11 +126,11 @@ def make_processor(tokenizer):
 
 @pytest.fixture
 def make_model(make_backbone, make_encoder, make_processor):
-    """`make_model(kind="llama", indexed=False, **config)`: a model with its processor, text vectors and a steering soft prompt."""
+    """`make_model(kind="llama", indexed=False, **config)`: a model with processor, texts and strong soft prompts."""
 
     def make(kind: str = "llama", indexed: bool = False, backbone=None, encoder=None, **config):
         torch.manual_seed(0)
-        fields = {"score_dim": 8, "context_length": 2, **config}
+        fields = {"score_dim": 8, "text_dim": 16, "context_length": 2, **config}
         model = RARecForSequentialRecommendation.from_backbone(
             backbone or make_backbone(kind), encoder or make_encoder(), **fields
         )

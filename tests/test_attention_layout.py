@@ -4,19 +4,11 @@ import pytest
 import torch
 
 from rarec_hf.attention_layout import (
-    READOUT,
-    SOFT_PROMPT,
-    TEXT,
-    BackboneSpec,
     Columns,
-    ReadOnlyLayer,
     Segment,
-    Window,
     run_backbone,
-    visibility,
 )
 from rarec_hf.backbone_probe import base_model_of, measure_backbone
-
 
 KINDS = ["llama", "qwen3", "gemma3", "mistral", "llama4", "gpt2"]
 EACH_BACKBONE = pytest.mark.parametrize(
@@ -67,7 +59,7 @@ def close(a, b, tolerance=1e-4):
     torch.testing.assert_close(a, b, atol=tolerance, rtol=0)
 
 
-# the four layouts against the bare backbone ----------------------------------------------------------------------------------------
+# the four layouts against the bare backbone --------------------------------------------------------------------------
 
 
 @EACH_BACKBONE
@@ -80,7 +72,9 @@ def test_kept_text_then_text_equals_one_pass_of_the_bare_backbone(measured, kind
     tail, _ = run_backbone(base, spec, ids[:, 6:], rest, past=[kept])
     close(torch.cat([head, tail], 1), bare)
     dropped, _ = run_backbone(base, spec, ids[:, 6:], rest)
-    assert (dropped - bare[:, 6:]).abs().amax(-1)[:, :3].min() > 0.1  # what the comparison would show without the cache
+    assert (dropped - bare[:, 6:]).abs().amax(-1)[
+        :, :3
+    ].min() > 0.1  # what the comparison would show without the cache
 
 
 @EACH_BACKBONE
@@ -97,7 +91,7 @@ def test_text_appended_in_several_pieces_equals_one_pass(measured, kind, attenti
 
 @EACH_BACKBONE
 def test_before_text_soft_prompts_are_what_a_cache_of_text_would_be(measured, kind, attention):
-    """A kept text handed over as soft prompts: as text under full attention; under a window it stays visible, as text does not."""
+    """A kept text handed over as soft prompts reads as text, but for windows: they hide text and no soft prompt."""
     base, spec = measured(kind, attention)
     ids, mask = some_text(12)
     _, kept = run_backbone(base, spec, ids[:, :3], Columns.text(mask[:, :3]), keep=True)
@@ -155,7 +149,7 @@ def test_a_readout_of_the_shared_group_reads_no_further_than_it_should(measured)
     close(states[0], base(input_ids=torch.cat([ids[:, :5], readout], 1)).last_hidden_state[:, -1:])
 
 
-# padding ----------------------------------------------------------------------------------------------------------------------------
+# padding -------------------------------------------------------------------------------------------------------------
 
 
 @EACH_BACKBONE
@@ -189,7 +183,7 @@ def test_padding_on_either_side_or_in_the_middle_changes_nothing(measured, kind,
             close(run(ids, mask, [0, 1, 2], after), alone)
 
 
-# what sees a soft prompt ------------------------------------------------------------------------------------------------------------
+# what sees a soft prompt ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -231,69 +225,7 @@ def test_soft_prompts_take_up_positions_but_no_room_in_the_window(measured):
     assert seen == [False, False, True, True, True]
 
 
-def test_mask_rule_on_hand_made_columns():
-    device = torch.device("cpu")
-    one = torch.ones(1, 1, dtype=torch.long)
-    keys = Columns.cat(
-        [
-            Columns.text(torch.tensor([[0, 1, 1, 1]])),
-            Columns.soft_prompts(1, 1, 3, device, group=1),
-            Columns.soft_prompts(1, 1, 3, device, group=2),
-            Columns.soft_prompts(1, 1, 3, device),
-            Columns.readouts(one, 4, 2, group=1),
-            Columns.readouts(one, 5, 3, group=2),
-        ]
-    )
-    assert keys.kind.tolist() == [[TEXT] * 4 + [SOFT_PROMPT] * 3 + [READOUT] * 2]
-    assert keys.order.tolist() == [[0, 0, 1, 2, 0, 0, 0, 2, 3]]
-    assert len(keys) == 9
-    query = Columns.cat(
-        [
-            Columns.text(torch.tensor([[0, 1, 1]])),
-            Columns.readouts(one, 4, 2, group=1),
-            Columns.readouts(one, 5, 3, group=2),
-        ]
-    )
-    expected = [
-        [0, 1, 1, 1, 1, 1, 1, 1, 1],  # padding: every real key
-        [0, 1, 0, 0, 0, 0, 1, 0, 0],  # text 0: itself and the shared soft prompt
-        [0, 1, 1, 0, 0, 0, 1, 0, 0],  # text 1
-        [0, 1, 1, 0, 1, 0, 1, 1, 0],  # readout of group 1: two tokens of text, its own soft prompt and itself
-        [0, 1, 1, 1, 0, 1, 1, 0, 1],  # readout of group 2: three
-    ]
-    assert visibility(query, keys).int().tolist() == [expected]
-    sliding = visibility(query, keys, Window("sliding", 2)).int()
-    assert sliding[0, 3].tolist() == [0, 0, 1, 0, 1, 0, 1, 1, 0]  # order 2 reaches back to 1; soft prompts stay
-    assert sliding[0, 4].tolist() == [0, 0, 0, 1, 0, 1, 1, 0, 1]
-    chunked = visibility(query, keys, Window("chunked", 2)).int()
-    assert chunked[0, 3].tolist() == [0, 0, 0, 0, 1, 0, 1, 1, 0]  # order 2 begins a block
-    assert chunked[0, 4].tolist() == [0, 0, 0, 1, 0, 1, 1, 0, 1]
-
-
-def test_positions_of_padded_text_and_what_follows():
-    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 0, 0, 0]])
-    text = Columns.text(mask, start=2)
-    assert text.position.tolist() == [[2, 2, 2, 3, 4], [2, 3, 3, 3, 3]]
-    assert text.order.tolist() == [[0, 0, 0, 1, 2], [0, 1, 1, 1, 1]]
-    readouts = Columns.readouts(torch.ones(2, 2), torch.tensor([5, 4]), torch.tensor([3, 2]))
-    assert readouts.position.tolist() == [[5, 6], [4, 5]]
-    assert readouts.order.tolist() == [[3, 4], [2, 3]]
-    assert readouts.reads_until.tolist() == [[3, 3], [2, 2]]
-
-
-# cache layers and refusals ----------------------------------------------------------------------------------------------------------
-
-
-def test_read_only_layer_stores_nothing_and_casts_at_the_boundary():
-    past = (torch.zeros(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
-    layer = ReadOnlyLayer([past])
-    new = torch.full((1, 2, 2, 4), 0.5, dtype=torch.bfloat16)
-    for _ in range(2):
-        keys, values = layer.update(new, new)
-        assert keys.shape == values.shape == (1, 2, 5, 4)
-        assert keys.dtype == values.dtype == torch.bfloat16
-        assert layer.get_seq_length() == 3
-        assert layer.new is None
+# cache layers and refusals -------------------------------------------------------------------------------------------
 
 
 def test_a_cache_can_be_read_twice(measured):
@@ -327,8 +259,3 @@ def test_a_segment_of_too_few_layers_and_columns_of_another_width(measured):
         run_backbone(base, spec, ids, Columns.text(mask, start=2), past=[short])
     with pytest.raises(ValueError, match=r"columns of shape \(1, 4\).*got \(1, 3\)"):
         run_backbone(base, spec, ids, Columns.text(mask[:, :3]))
-
-
-def test_window_matters_only_beyond_its_size():
-    spec = BackboneSpec((), (("full_attention", None), ("sliding_attention", Window("sliding", 4))), 0, None)
-    assert [spec.window_matters(n) for n in (3, 4, 5)] == [False, False, True]

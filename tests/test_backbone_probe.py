@@ -19,7 +19,6 @@ from transformers import (
 from rarec_hf.attention_layout import Columns, LayerShape, Window, run_backbone
 from rarec_hf.backbone_probe import base_model_of, measure_backbone
 
-
 _SIZES = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
@@ -48,7 +47,13 @@ def test_shapes_windows_and_positions_are_measured(make_backbone):
 
 def test_keys_and_values_of_different_width():
     sizes = {"q_lora_rank": 8, "kv_lora_rank": 12, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8}
-    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1, "moe_intermediate_size": 16}
+    experts = {
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 2,
+        "topk_group": 1,
+        "moe_intermediate_size": 16,
+    }
     model = build(DeepseekV3Config(**_SIZES, **sizes, **experts, first_k_dense_replace=1))
     assert measure_backbone(model).shapes == (LayerShape(1, 12, 4),) * 2
 
@@ -78,7 +83,11 @@ def test_position_ids_start_where_the_backbone_lets_them(config):
         (MiniMaxConfig(**_GROUPED, num_local_experts=2), "forward with a cache failed"),
         (
             GPTNeoConfig(
-                vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, window_size=8,
+                vocab_size=64,
+                hidden_size=32,
+                num_layers=2,
+                num_heads=4,
+                window_size=8,
                 attention_types=[[["global", "local"], 1]],
             ),  # fmt: skip
             "does not honour a 4D attention mask",
@@ -93,7 +102,9 @@ def test_a_backbone_that_cannot_is_refused_by_type_and_reason(config, reason):
 
 def test_a_window_inside_the_attention_limits_the_sequence():
     types = [[["global", "local"], 1]]
-    config = GPTNeoConfig(vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, attention_types=types, window_size=16)
+    config = GPTNeoConfig(
+        vocab_size=64, hidden_size=32, num_layers=2, num_heads=4, attention_types=types, window_size=16
+    )
     model = build(config)
     spec = measure_backbone(model)
     assert spec.max_positions == 16

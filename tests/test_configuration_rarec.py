@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, LlamaConfig, Qwen3Config
 
 from rarec_hf import RARecConfig, SASRecConfig
@@ -32,12 +33,12 @@ def config(**fields):
     ],
 )
 def test_unknown_and_impossible_values_are_refused(field, value, message):
-    with pytest.raises(Exception, match=message):
+    with pytest.raises(StrictDataclassError, match=message):
         config(**{field: value})
 
 
 def test_soft_prompts_made_of_nothing_are_refused():
-    with pytest.raises(Exception, match="use_soft_prompts=False"):
+    with pytest.raises(StrictDataclassError, match="use_soft_prompts=False"):
         config(use_id_vectors=False, context_length=0)
     assert config(use_id_vectors=False, context_length=0, use_soft_prompts=False).context_length == 0
 

@@ -13,7 +13,6 @@ import torch
 
 from rarec_hf import RARecForSequentialRecommendation, SASRecModel
 
-
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 

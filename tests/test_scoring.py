@@ -45,7 +45,9 @@ def test_ridge_damps_directions_that_hardly_vary(head):
     states = crowded_states()
     head.fit_whitening(states, ridge=0.5)
     white = (states - head.text_mean) @ head.text_whitening
-    variance = torch.linalg.eigvalsh((states - states.mean(0)).T.double() @ (states - states.mean(0)).double() / len(states))
+    variance = torch.linalg.eigvalsh(
+        (states - states.mean(0)).T.double() @ (states - states.mean(0)).double() / len(states)
+    )
     expected = variance / (variance + 0.5 * variance.mean())
     torch.testing.assert_close(white.pow(2).mean(0).double(), expected[-4:], atol=1e-3, rtol=0)
 

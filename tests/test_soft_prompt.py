@@ -6,7 +6,6 @@ import torch
 from rarec_hf.attention_layout import LayerShape
 from rarec_hf.soft_prompt import SoftPromptGenerator
 
-
 # K and V of different width, other head counts in other layers
 UNEVEN = (LayerShape(2, 3, 5), LayerShape(1, 4, 4), LayerShape(3, 2, 1))
 EVEN = (LayerShape(2, 3, 4),) * 3

@@ -115,7 +115,8 @@ class AlignmentArguments:
 
 @dataclass
 class RARecTrainingArguments(TrainingArguments):
-    """`TrainingArguments` with this job's defaults: few steps, a module that learns from zero, no checkpoints in a short run."""
+    """`TrainingArguments` with this job's defaults: few steps, a module that learns from zero, no checkpoints in a
+    short run."""
 
     _argument_group_name = "alignment training (all fields of transformers' TrainingArguments)"
 

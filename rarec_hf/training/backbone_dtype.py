@@ -11,8 +11,9 @@ def choose_dtype(asked: str, width: int = 576) -> tuple[torch.dtype, str]:
     """
     The backbone's dtype and the reason, in words.
 
-    CPUs that have bfloat16 instructions range from three times faster to half as fast with them as in float32, so `auto` tries a product of
-    a backbone's size in both, for some tenths of a second, instead of trusting the instruction set.
+    CPUs that have bfloat16 instructions range from three times faster to half as fast with them as in float32, so
+    `auto` tries a product of a backbone's size in both, for some tenths of a second, instead of trusting the
+    instruction set.
 
     Args:
         asked (`str`): `"auto"`, `"bfloat16"` or `"float32"`.

@@ -19,8 +19,8 @@ from .ranking_trainer import RankingDataset, RankingTrainer
 
 class SequenceDataset(Dataset):
     """
-    Training sequences cut into windows of `max_history` inputs and their next items. Windows are laid from the end, so that only the first
-    of a sequence is short.
+    Training sequences cut into windows of `max_history` inputs and their next items. Windows are laid from the end, so
+    that only the first of a sequence is short.
     """
 
     def __init__(self, sequences: Sequence[np.ndarray], max_history: int):
@@ -143,8 +143,8 @@ def load_id_encoder(path: str, split: Split, trust: bool = False) -> SASRecModel
     Loads an encoder and refuses one that is of another catalogue or has seen the alignment's targets.
 
     Args:
-        trust (`bool`): take an encoder that does not say what it was trained on; its user vectors may then be far better on the alignment
-            samples than in use, and the alignment learns to copy them.
+        trust (`bool`): take an encoder that does not say what it was trained on; its user vectors may then be far
+            better on the alignment samples than in use, and the alignment learns to copy them.
 
     Raises:
         ValueError: another catalogue, or training data other than this split's encoder users.

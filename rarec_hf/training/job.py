@@ -12,19 +12,20 @@ from transformers import set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
-from ..data import SPLITS, Interactions, load_interactions, load_movielens_latest_small, select_samples
+from ..data import SPLITS, load_interactions, load_movielens_latest_small, select_samples
 from ..data.splits import Split
 from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
 from ..evaluation.metrics import Ranks
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..modeling_sasrec import SASRecModel
 from ..processing_rarec import RARecProcessor
+from ..recommendation import recency_pooled
+from ..scoring import EncoderPlusLLMScore
 from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
 from .id_encoder import encoder_scorer, load_id_encoder, train_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
 from .samples import AlignmentCollator, AlignmentDataset
-
 
 INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
 
@@ -55,7 +56,8 @@ def prepare_encoders(
     split: Split, arguments: EncoderArguments, training: RARecTrainingArguments, work_folder: Path
 ) -> tuple[SASRecModel, SASRecModel | None, list[dict]]:
     """
-    The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training parts.
+    The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training
+    parts.
 
     A loaded single encoder has no opponent of its own training; None is given then.
 
@@ -144,7 +146,8 @@ def align(
     training: RARecTrainingArguments,
 ) -> tuple[list[dict], dict]:
     """
-    Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, and encodes the catalogue.
+    Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, and encodes the
+        catalogue.
 
     Returns:
         the Trainer's log history and what was drawn.
@@ -194,17 +197,28 @@ def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
     return RankingDataset(split.interactions, test)
 
 
-def text_only_scorer(model: RARecForSequentialRecommendation):
-    """The LLM's title states alone, untrained: cosine of the whitened text states, pooled over the history as in the full score."""
-    limit = max(1, model.config.pooled_history)
+def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):
+    """
+    The LLM's title states alone, untrained: cosine of the whitened text states, pooled over the history as in the full score. Needs an
+    indexed catalogue; a score that keeps no text reads the titles once more.
+    """
+    config = model.config
+    if model.score_head.uses_text:
+        texts = model.catalogue_texts()
+    else:
+        states = model.encode_texts(range(len(model.processor.item_ids)), batch_size, progress)
+        head = EncoderPlusLLMScore(states.shape[1], config.text_dim, config.score_dim)
+        head.fit_whitening(states)
+        texts = head.text(states)
+    latest = config.pooled_history or type(config)().pooled_history
 
     @torch.no_grad()
     def score(histories):
-        padded = torch.full((len(histories), limit), -1, dtype=torch.long)
+        padded = torch.full((len(histories), latest), -1, dtype=torch.long)
         for row, history in enumerate(histories):
-            recent = torch.as_tensor(np.asarray(history[-limit:], dtype=np.int64))
+            recent = torch.as_tensor(np.asarray(history[-latest:], dtype=np.int64))
             padded[row, : len(recent)] = recent
-        return (model.pooled_text(padded) @ model.catalogue_texts().T).numpy()
+        return (recency_pooled(texts, padded, latest, config.pooling_decay) @ texts.T).numpy()
 
     return score
 
@@ -227,25 +241,25 @@ def rank_opponents(
         for title, attributes in zip(items.titles, items.attributes, strict=True)
     ]
     rows = [
-        ("Popularity", lambda: Popularity().fit(sequences, len(items)), ""),
-        ("ItemKNN", lambda: ItemKNN().fit(sequences, len(items)), ""),
-        ("TF-IDF of titles", lambda: TitleTfidf().fit(texts), ""),
+        ("Popularity", Popularity().fit(sequences, len(items)), ""),
+        ("ItemKNN", ItemKNN().fit(sequences, len(items)), ""),
+        ("TF-IDF of titles", TitleTfidf().fit(texts), ""),
     ]
     if opponent is not None:
-        rows.append(("SASRec", lambda: encoder_scorer(opponent), "trained on all users"))
-        rows.append(("SASRec inside RA-Rec", lambda: encoder_scorer(inner), "alignment users held out"))
+        rows.append(("SASRec", encoder_scorer(opponent), "trained on all users"))
+        rows.append(("SASRec inside RA-Rec", encoder_scorer(inner), "alignment users held out"))
     else:
-        rows.append(("ID encoder", lambda: encoder_scorer(inner), "as loaded"))
-    for name, make, note in rows:
-        add_row(report, name, test, make, note)
+        rows.append(("ID encoder", encoder_scorer(inner), "as loaded"))
+    for name, scorer, note in rows:
+        add_row(report, name, test, scorer, note)
 
 
 def add_row(
-    report: EvaluationReport, name: str, test: RankingDataset, make_scorer, note: str = "", batch_size: int = 256
+    report: EvaluationReport, name: str, test: RankingDataset, scorer, note: str = "", batch_size: int = 256
 ) -> Ranks:
     """Ranks the test targets with one scorer and adds the row, with the seconds it took."""
     start = time.perf_counter()
-    ranks = test.rank(make_scorer(), f"Ranking: {name}", batch_size=batch_size)
+    ranks = test.rank(scorer, f"Ranking: {name}", batch_size=batch_size)
     report.add(name, ranks, seconds=time.perf_counter() - start, note=note)
     return ranks
 

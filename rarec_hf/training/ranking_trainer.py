@@ -13,6 +13,9 @@ from ..evaluation.evaluator import rank_targets
 from ..evaluation.metrics import Ranks, summarize
 
 
+LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log line is for reading
+
+
 class RankingDataset(Dataset):
     """Histories and targets as a data set; histories are cut out when asked for."""
 
@@ -54,8 +57,8 @@ class _Histories(Sequence):
 
 class RankingTrainer(Trainer):
     """
-    `Trainer` whose `evaluate` ranks the targets of a [`RankingDataset`] over the full catalogue and reports `eval_ndcg@10` and the like, for
-    early stopping, best-model choice and users' own callbacks.
+    `Trainer` whose `evaluate` ranks the targets of a [`RankingDataset`] over the full catalogue and reports
+    `eval_ndcg@10` and the like, for early stopping, best-model choice and users' own callbacks.
 
     Args:
         scorer: makes a scorer `histories -> (n, n_items)` of the model as it is at that moment.
@@ -86,9 +89,10 @@ class RankingTrainer(Trainer):
         was_training = self.model.training
         self.model.eval()
         ranks = data.rank(self.scorer(), "Validation", progress=not self.args.disable_tqdm and len(data) > 2000)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarize(ranks).items()}
+        values = summarize(ranks)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
         self.model.train(was_training)
-        self.log(metrics)
+        self.log({f"{metric_key_prefix}_{name}": values[name] for name in LOGGED})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

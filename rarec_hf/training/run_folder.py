@@ -13,10 +13,12 @@ from pathlib import Path
 @contextmanager
 def run_folder(target: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
     """
-    A folder to work in, beside `target`, that takes `target`'s name once the block ends without an error and is removed otherwise.
+    A folder to work in, beside `target`, that takes `target`'s name once the block ends without an error and is
+    removed otherwise.
 
     Raises:
-        FileExistsError: `target` holds something and `overwrite` is not set. An old folder is only removed after the new one is whole.
+        FileExistsError: `target` holds something and `overwrite` is not set. An old folder is only removed after the
+            new one is whole.
     """
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
@@ -40,7 +42,8 @@ def run_folder(target: str | os.PathLike, overwrite: bool = False) -> Iterator[P
 
 class PeakMemory:
     """
-    Samples this process's anonymous memory (what it allocated; mapped files left out) in the background. Linux only; `gib` is None elsewhere.
+    Samples this process's anonymous memory (what it allocated; mapped files left out) in the background. Linux only;
+    `gib` is None elsewhere.
     """
 
     def __init__(self, seconds_between: float = 0.5):

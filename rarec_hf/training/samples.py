@@ -1,4 +1,5 @@
-"""Alignment samples as a data set, and the collator that makes a batch of them: users, their distinct targets, negatives."""
+"""Alignment samples as a data set, and the collator that makes a batch of them: users, their distinct targets,
+negatives."""
 
 from __future__ import annotations
 
@@ -40,8 +41,8 @@ class AlignmentDataset(Dataset):
 
 class AlignmentCollator:
     """
-    Makes model inputs of a batch of samples. A target that several users share is encoded once; an item is a negative of a user unless it
-    is the user's target or stands in the user's whole history.
+    Makes model inputs of a batch of samples. A target that several users share is encoded once; an item is a negative
+    of a user unless it is the user's target or stands in the user's whole history.
 
     Args:
         max_history (`int`): latest items that the ID encoder reads.

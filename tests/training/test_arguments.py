@@ -45,7 +45,12 @@ def test_help_shows_our_options_first(capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--help"])
     text = capsys.readouterr().out
-    assert text.index("--interactions") < text.index("--id_encoder") < text.index("--backbone ") < text.index("--per_device_train")
+    assert (
+        text.index("--interactions")
+        < text.index("--id_encoder")
+        < text.index("--backbone ")
+        < text.index("--per_device_train")
+    )
     assert text.index("--interactions") < 600
 
 
