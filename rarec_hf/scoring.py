@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-
 # A cosine must weigh several logits to matter beside an ID encoder's; in this unit the gain gets there at the heads' learning rate.
 TEXT_GAIN_UNIT = 32.0
 

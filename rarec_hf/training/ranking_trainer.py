@@ -12,7 +12,6 @@ from ..data.splits import Targets
 from ..evaluation.evaluator import rank_targets
 from ..evaluation.metrics import Ranks, summarize
 
-
 LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log line is for reading
 
 
