@@ -40,7 +40,7 @@ class RARecConfig(PreTrainedConfig):
             paper's h_user . h_item of the last states.
         score_dim (`int`): width of the trained heads on the readout states under `"encoder_plus_llm"`.
         text_dim (`int`): width that items' text states are whitened to, there.
-        pooled_history (`int`): how many of the latest items' text states are pooled into the user's side under
+        pooled_history (`int`): how many of the latest items (of those the ID encoder reads) have their text states pooled into the user's side under
             `"encoder_plus_llm"`; 0 leaves the pooled text out.
         pooling_decay (`float`): weight of an item relative to the next more recent one.
         objective (`str`): `"bpr"`, over the pairs of a batch.
@@ -106,11 +106,6 @@ class RARecConfig(PreTrainedConfig):
             raise ValueError(
                 "Expected 0 < `pooling_decay` <= 1, `alignment_temperature` > 0 and `alignment_weight` >= 0, got "
                 f"{self.pooling_decay}, {self.alignment_temperature} and {self.alignment_weight}."
-            )
-        longest = getattr(self.id_encoder_config, "max_history", None)
-        if longest is not None and self.pooled_history > longest:
-            raise ValueError(
-                f"`pooled_history` ({self.pooled_history}) exceeds the {longest} items that the ID encoder reads (`max_history`)."
             )
         if self.use_soft_prompts and not self.use_id_vectors and self.context_length == 0:
             raise ValueError(
