@@ -94,4 +94,4 @@ class EncoderPlusLLMScore(nn.Module):
 SCORES = {"dot_product": DotProductScore, "encoder_plus_llm": EncoderPlusLLMScore}
 
 
-__all__ = ["SCORES", "DotProductScore", "EncoderPlusLLMScore"]
+__all__ = ["SCORES", "TEXT_GAIN_UNIT", "DotProductScore", "EncoderPlusLLMScore"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarec_hf.scoring import SCORES, DotProductScore, EncoderPlusLLMScore
+from rarec_hf.scoring import SCORES, TEXT_GAIN_UNIT, DotProductScore, EncoderPlusLLMScore
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_score_by_hand(head):
     def normed(x):
         return (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
 
-    expected = 2 * (pooled @ text.T)
+    expected = 2 * TEXT_GAIN_UNIT * (pooled @ text.T)
     expected = expected + (normed(state_u) @ head.user_head.weight.T) @ (normed(state_i) @ head.item_head.weight.T).T
     score = head.user(state_u, pooled) @ head.item(state_i, text).T
     torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-4)
