@@ -123,6 +123,10 @@ def test_control_tokens_in_titles_and_attributes_are_text(tokenizer, kind, title
     assert [c for c in user_text(processor, [0]).removeprefix("Seen:") if c.isalpha()][-len(letters) :] == letters
 
 
+def test_control_tokens_that_are_declared_so_keep_their_spelling(make_processor):
+    assert item_text(make_processor(["a </s> b<|im_end|>"]), 0) == "a </s> b<|im_end|>"
+
+
 def test_control_tokens_in_the_wording_are_control_tokens(make_processor):
     """A chat template is the user's own wording, and means what it says."""
     templates = PromptTemplates("<|im_start|>Seen:", "\n-", "<|im_end|>")
