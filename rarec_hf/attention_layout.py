@@ -243,7 +243,7 @@ def run_backbone(
         if highest > spec.max_positions:
             raise ValueError(
                 f"{highest} positions (text and soft prompts) exceed the {spec.max_positions} that the backbone carries. "
-                "Lower `max_history_tokens` or the number of soft prompts."
+                "Lower `max_text_tokens` or the number of soft prompts."
             )
     output = base(
         input_ids=input_ids,
