@@ -114,16 +114,17 @@ def main() -> None:
 
     base = seconds["bare forward"]
     lines = [
-        f"`python benchmarks/overhead.py --dtype {arguments.dtype} --batch_size {arguments.batch_size} --text_tokens {arguments.text_tokens} "
-        f"--rounds {arguments.rounds} --seed {arguments.seed}`"
+        f"`python benchmarks/overhead.py --dtype {arguments.dtype} --batch_size {arguments.batch_size} "
+        f"--text_tokens {arguments.text_tokens} --rounds {arguments.rounds} --seed {arguments.seed}`"
         + (
             f" with `--backbone {arguments.backbone}`"
             if arguments.backbone
             else " (SmolLM2-135M's shape, random weights)"
         ),
         "",
-        f"{arguments.context_length + 1} soft prompts, {arguments.device}, {torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"transformers {__version__}, {platform.machine()}. Ratio: median over rounds of the ratio to the bare forward of the same round.",
+        f"{arguments.context_length + 1} soft prompts, {arguments.device}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, transformers {__version__}, {platform.machine()}. "
+        "Ratio: median over rounds of the ratio to the bare forward of the same round.",
         "",
         "| | median s | min s | ratio |",
         "| :--- | ---: | ---: | ---: |",

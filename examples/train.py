@@ -21,8 +21,7 @@ import torch
 import yaml
 from transformers.utils import logging
 
-from rarec_hf.evaluation import EvaluationReport
-from rarec_hf.evaluation.report import plot_learning_curve
+from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
 from rarec_hf.training import job
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.run_folder import PeakMemory, run_folder
@@ -41,7 +40,7 @@ def check_processes() -> None:
     )
     if threads < cores and not torch.cuda.is_available():
         say(
-            f"Note: {threads} of {cores} cores are used. `accelerate launch` sets one thread unless it is told otherwise: "
+            f"Note: {threads} of {cores} cores are used. `accelerate launch` sets one thread unless told otherwise: "
             f"--num_cpu_threads_per_process {cores}."
         )
 
@@ -49,7 +48,8 @@ def check_processes() -> None:
 def describe_data(split) -> None:
     interactions = split.interactions
     say(
-        f"Data: {interactions.n_users} users, {interactions.n_items} items, {len(interactions.item_index)} interactions"
+        f"Data: {interactions.n_users} users, {interactions.n_items} items, "
+        f"{len(interactions.item_index)} interactions"
     )
     for name, value in interactions.report.items():
         if value not in (0, "", None):
@@ -92,7 +92,10 @@ def main() -> None:
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
         test = job.test_users(split, alignment.eval_users, training.seed)
-        rule = f"{split.rule} Ranked over the full catalogue, seen items removed; a tie counts by the mean over its places."
+        rule = (
+            f"{split.rule} Ranked over the full catalogue, seen items removed; a tie counts by the mean over its "
+            "places."
+        )
         reference = "ID encoder" if opponent is None else "SASRec"
         report = EvaluationReport(rule=rule, reference=reference)
         job.rank_opponents(report, split, test, inner, opponent)
@@ -104,7 +107,8 @@ def main() -> None:
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
             say(f"\nBackbone: {backbone_line}")
             say(
-                f"Alignment: {trained:,} trained parameters, score {score}, soft prompts {alignment.soft_prompt_position}"
+                f"Alignment: {trained:,} trained parameters, score {score}, "
+                f"soft prompts {alignment.soft_prompt_position}"
             )
             log, drawn = job.align(model, split, alignment, training)
             if kept is None:

@@ -242,8 +242,8 @@ def run_backbone(
         highest = int(columns.position.max()) + 1
         if highest > spec.max_positions:
             raise ValueError(
-                f"{highest} positions (text and soft prompts) exceed the {spec.max_positions} that the backbone carries. "
-                "Lower `max_text_tokens` or the number of soft prompts."
+                f"{highest} positions (text and soft prompts) exceed the {spec.max_positions} that the backbone "
+                "carries. Lower `max_text_tokens` or the number of soft prompts."
             )
     output = base(
         input_ids=input_ids,

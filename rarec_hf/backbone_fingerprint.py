@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -58,6 +59,15 @@ def _sampled_values(tensor: torch.Tensor) -> bytes:
     return values.to(torch.bfloat16).view(torch.int16).numpy().tobytes()
 
 
+def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """A short hash of named tensors, every bit of them; tells which weights item representations were made by."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def check_fingerprint(expected: str, model: nn.Module, address: str) -> None:
     """
     Refuses a backbone that is not the one an alignment was trained on.
@@ -84,4 +94,4 @@ def check_fingerprint(expected: str, model: nn.Module, address: str) -> None:
     )
 
 
-__all__ = ["check_fingerprint", "weights_fingerprint"]
+__all__ = ["check_fingerprint", "weights_digest", "weights_fingerprint"]

@@ -34,8 +34,9 @@ def measure_backbone(language_model: PreTrainedModel) -> BackboneSpec:
 
     def refuse(reason: str):
         return ValueError(
-            f"Backbone type `{name}` ({type(language_model).__name__}) cannot carry soft prompts: {reason}. Use a decoder-only causal LM whose "
-            "attention layers keep keys and values in a `DynamicCache` and that takes `position_ids`, such as Llama, Qwen or Gemma types."
+            f"Backbone type `{name}` ({type(language_model).__name__}) cannot carry soft prompts: {reason}. Use a "
+            "decoder-only causal LM whose attention layers keep keys and values in a `DynamicCache` and that takes "
+            "`position_ids`, such as Llama, Qwen or Gemma types."
         )
 
     if "position_ids" not in inspect.signature(base.forward).parameters:

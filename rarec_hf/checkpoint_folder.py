@@ -7,13 +7,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import create_repo
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
 
-from .backbone_fingerprint import check_fingerprint, weights_fingerprint
+from .backbone_fingerprint import check_fingerprint, weights_digest, weights_fingerprint
 from .backbone_source import load_backbone
 from .processing_rarec import ITEMS_FILE, RARecProcessor
+from .whole_files import replacing
 
 logger = logging.get_logger(__name__)
 
@@ -34,33 +38,56 @@ class CheckpointFolderMixin:
     """
 
     def save_pretrained(
-        self, save_directory: str | os.PathLike, include_backbone: bool = False, **kwargs: Any
+        self,
+        save_directory: str | os.PathLike,
+        include_backbone: bool = False,
+        push_to_hub: bool = False,
+        **kwargs: Any,
     ) -> None:
         """
         Args:
             save_directory (`str`): the folder.
-            include_backbone (`bool`): also save the backbone's weights (a full folder); a slim one needs
-                `config.backbone_address`.
-
-        Raises:
-            ValueError: the folder would be slim, but the backbone has no address it could be found by again.
+            include_backbone (`bool`): also save the backbone's weights (a full folder). A slim one needs
+                `config.backbone_address`; without one it warns, and loads only with `language_model=` given.
+            push_to_hub (`bool`): upload what was written once all of it is; with `repo_id` (default: the folder's
+                name), `token`, `private`, `commit_message` and `create_pr` of `PreTrainedModel.push_to_hub`.
         """
         if self.config.backbone_fingerprint is None:
             self.config.backbone_fingerprint = weights_fingerprint(self.language_model)
-        folder = Path(save_directory)
+        hub = {name: kwargs.pop(name) for name in ("commit_message", "create_pr") if name in kwargs}
+        folder, before = Path(save_directory), None
+        folder.mkdir(parents=True, exist_ok=True)
+        if push_to_hub:
+            # Not left to `super()`, which would upload before the files below are there
+            repository = create_repo(
+                kwargs.pop("repo_id", folder.name),
+                exist_ok=True,
+                private=kwargs.pop("private", None),
+                token=kwargs.get("token"),
+            ).repo_id
+            before = self._get_files_timestamps(folder)
         (folder / REPRESENTATIONS_FILE).unlink(missing_ok=True)  # of other weights
         super().save_pretrained(folder, **kwargs)
         if self.processor is not None:
             self.processor.save_pretrained(folder)
         if self._catalogue is not None and self._catalogue.items is not None:
-            save_file({"items": self._catalogue.items.contiguous()}, folder / REPRESENTATIONS_FILE)
+            items, made_by = self._catalogue.items.contiguous(), weights_digest(self.own_weights())
+            with replacing(folder / REPRESENTATIONS_FILE) as temporary:
+                save_file({"items": items}, temporary, metadata={"made_by": made_by})
         if include_backbone:
             self.language_model.save_pretrained(folder / BACKBONE_FOLDER)
         elif self.config.backbone_address is None:
             logger.warning(
-                "The backbone has no address (`config.backbone_address`), so this folder can only be loaded with `language_model=` given. "
-                "Load backbones with `rarec_hf.load_backbone`, or save with `include_backbone=True`."
+                "The backbone has no address (`config.backbone_address`), so this folder can only be loaded with "
+                "`language_model=` given. Load backbones with `rarec_hf.load_backbone`, or save with "
+                "`include_backbone=True`."
             )
+        if push_to_hub:
+            self._upload_modified_files(folder, repository, before, token=kwargs.get("token"), **hub)
+
+    def own_weights(self) -> dict[str, Tensor]:
+        """The weights that `model.safetensors` holds: all but the backbone's."""
+        return {name: t for name, t in self.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)}
 
     @classmethod
     def from_pretrained(
@@ -97,16 +124,14 @@ class CheckpointFolderMixin:
             check_fingerprint(config.backbone_fingerprint, language_model, config.backbone_address or path)
         config.text_config = language_model.config
         model = cls(config, language_model)
-        expected = {
-            name: tensor for name, tensor in model.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)
-        }
+        expected = model.own_weights()
         missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
         reshaped = [n for n in expected.keys() & state.keys() if expected[n].shape != state[n].shape]
         if missing or unexpected or reshaped:
             raise ValueError(
-                f"{path} does not hold the weights its config asks for: {len(missing)} missing {missing[:3]}, {len(unexpected)} unexpected "
-                f"{unexpected[:3]}, {len(reshaped)} of another shape {reshaped[:3]}. The files belong to different runs, or the folder is "
-                "damaged; save or download it again."
+                f"{path} does not hold the weights its config asks for: {len(missing)} missing {missing[:3]}, "
+                f"{len(unexpected)} unexpected {unexpected[:3]}, {len(reshaped)} of another shape {reshaped[:3]}. The "
+                "files belong to different runs, or the folder is damaged; save or download it again."
             )
         model.load_state_dict(state, strict=False)
         device = model.get_input_embeddings().weight.device
@@ -117,17 +142,28 @@ class CheckpointFolderMixin:
         if _file(path, ITEMS_FILE, hub) is not None:
             model.processor = RARecProcessor.from_pretrained(path, **hub)
         if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
-            items, expected = load_file(file)["items"], (config.id_encoder_config.n_items, model.score_head.width)
-            if items.shape != expected:
-                raise ValueError(
-                    f"{REPRESENTATIONS_FILE} holds {tuple(items.shape)}, expected {expected}. Delete it and call `index_catalogue()` again."
-                )
-            model._catalogue = model.catalogue_of(items)
+            model._catalogue = model.catalogue_of(_representations(file, model, state))
         return model.eval()
 
 
 def _file(path: str, name: str, hub: dict[str, Any], required: bool = False) -> str | None:
     return cached_file(path, name, **hub, _raise_exceptions_for_missing_entries=required)
+
+
+def _representations(file: str, model: PreTrainedModel, state: dict[str, Tensor]) -> Tensor:
+    """Item representations, refused if other weights made them or their shape is another."""
+    with safe_open(file, "pt") as content:
+        items, made_by = content.get_tensor("items"), (content.metadata() or {}).get("made_by")
+    expected = (model.config.id_encoder_config.n_items, model.score_head.width)
+    if items.shape != expected:
+        problem = f"holds {tuple(items.shape)}, expected {expected}"
+    elif made_by != weights_digest(state):
+        problem = f"was made by other weights ({made_by}) than those of {SAFE_WEIGHTS_NAME} ({weights_digest(state)})"
+    else:
+        return items
+    raise ValueError(
+        f"{REPRESENTATIONS_FILE} {problem}. Delete it, load the folder, call `index_catalogue()` and save it again."
+    )
 
 
 def _load_own_backbone(path: str, config: Any, hub: dict[str, Any], kwargs: dict[str, Any]) -> PreTrainedModel:
@@ -142,7 +178,8 @@ def _load_own_backbone(path: str, config: Any, hub: dict[str, Any], kwargs: dict
         return load_backbone(str(Path(root) / BACKBONE_FOLDER), **kwargs)
     if config.backbone_address is None:
         raise ValueError(
-            f"{path} is slim and does not say where its backbone is (`backbone_address`). Load that backbone and pass it as `language_model=`."
+            f"{path} is slim and does not say where its backbone is (`backbone_address`). Load that backbone and pass "
+            "it as `language_model=`."
         )
     return load_backbone(config.backbone_address, **shared, **kwargs)
 

@@ -40,7 +40,8 @@ class RARecConfig(PreTrainedConfig):
             paper's h_user . h_item of the last states.
         score_dim (`int`): width of the trained heads on the readout states under `"encoder_plus_llm"`.
         text_dim (`int`): width that items' text states are whitened to, there.
-        pooled_history (`int`): how many of the latest items (of those the ID encoder reads) have their text states pooled into the user's side under
+        pooled_history (`int`): how many of the latest items (of those the ID encoder reads) have their text states
+            pooled into the user's side under
             `"encoder_plus_llm"`; 0 leaves the pooled text out.
         pooling_decay (`float`): weight of an item relative to the next more recent one.
         objective (`str`): `"bpr"`, over the pairs of a batch.
@@ -96,7 +97,8 @@ class RARecConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must be one of {list(known)}, got {getattr(self, name)!r}.")
         if self.format_version > FORMAT_VERSION:
             raise ValueError(
-                f"The folder has format version {self.format_version}, this rarec_hf reads up to {FORMAT_VERSION}. Update rarec_hf."
+                f"The folder has format version {self.format_version}, this rarec_hf reads up to {FORMAT_VERSION}. "
+                "Update rarec_hf."
             )
         if self.context_length < 0 or self.pooled_history < 0 or min(self.score_dim, self.text_dim) < 1:
             raise ValueError(

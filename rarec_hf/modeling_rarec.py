@@ -1,4 +1,7 @@
-"""`RARecForSequentialRecommendation`: a frozen causal LM that recommends with what an ID encoder already knows (arXiv 2402.04527)."""
+"""
+`RARecForSequentialRecommendation`: a frozen causal LM that recommends with what an ID encoder already knows (arXiv
+2402.04527).
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
+from .activation_checkpointing import ActivationCheckpointingMixin
 from .attention_layout import Columns, run_backbone
 from .backbone_probe import base_model_of, measure_backbone
 from .checkpoint_folder import CheckpointFolderMixin
@@ -28,10 +31,12 @@ ID_ENCODERS = {SASRecConfig.model_type: SASRecModel}
 class RARecOutput(ModelOutput):
     """
     Args:
-        loss (`torch.FloatTensor`, *optional*): ranking loss plus `alignment_weight` times the alignment loss, when targets are given.
+        loss (`torch.FloatTensor`, *optional*): ranking loss plus `alignment_weight` times the alignment loss, when
+            targets are given.
         scores (`torch.FloatTensor` of shape `(batch, n_items)`): each user against the items given.
         ranking_loss, alignment_loss (`torch.FloatTensor`, *optional*): its parts, without gradient.
-        user_states (`torch.FloatTensor` of shape `(batch, hidden_size)`), item_states (`(n_items, hidden_size)`): readout states.
+        user_states (`torch.FloatTensor` of shape `(batch, hidden_size)`), item_states (`(n_items, hidden_size)`):
+            readout states.
     """
 
     loss: Tensor | None = None
@@ -44,28 +49,34 @@ class RARecOutput(ModelOutput):
 
 @dataclass
 class Reading:
-    """What one side gives: readout `state` `(n, hidden)`, mean text state `text_state` (None if not run), alignment loss (or None)."""
+    """
+    What one side gives: readout `state` `(n, hidden)`, mean text state `text_state` (None if not run), alignment loss
+    (or None).
+    """
 
     state: Tensor
     text_state: Tensor | None
     alignment_loss: Tensor | None
 
 
-class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixin, PreTrainedModel):
+class RARecForSequentialRecommendation(
+    RecommendationMixin, CheckpointFolderMixin, ActivationCheckpointingMixin, PreTrainedModel
+):
     """
-    Wraps any causal LM and an ID encoder, both frozen. For users and for items apart, ID vectors become per-layer soft prompts that enter the
-    LLM as cached keys and values beside a hard prompt; only projectors, contextual instruction and score heads learn.
+    Wraps any causal LM and an ID encoder, both frozen. For users and for items apart, ID vectors become per-layer
+    soft prompts that enter the LLM as cached keys and values beside a hard prompt; only projectors, contextual
+    instruction and score heads learn.
 
     Args:
         config ([`RARecConfig`]): `text_config` and `id_encoder_config` must be set.
-        language_model (`PreTrainedModel`, *optional*): the backbone with its weights; made from `text_config` with random ones otherwise.
+        language_model (`PreTrainedModel`, *optional*): the backbone with its weights; made from `text_config` with
+            random ones otherwise.
         id_encoder (`PreTrainedModel`, *optional*): likewise from `id_encoder_config`.
     """
 
     config_class = RARecConfig
     base_model_prefix = "rarec"
     main_input_name = "user_text_ids"
-    supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 
@@ -92,7 +103,6 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
                 )
         self.register_buffer("id_scale", torch.ones(()))
         self.processor, self._catalogue = None, None
-        self._checkpointing = False
         self.language_model.requires_grad_(False)
         self.id_encoder.requires_grad_(False)
         self.post_init()
@@ -132,75 +142,18 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         model.id_scale.copy_(vectors.float().pow(2).mean().sqrt().clamp(min=1e-8))
         return model
 
-    # modes -------------------------------------------------------------------------------------------------------------------------------
+    # modes -----------------------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True):
-        """The frozen parts stay in evaluation mode, unless activation checkpointing needs the backbone's training mode."""
+        """
+        The frozen parts stay in evaluation mode, unless activation checkpointing needs the backbone's training mode.
+        """
         super().train(mode)
         self.id_encoder.eval()
         self.language_model.train(mode and self._checkpointing)
         return self
 
-    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict | None = None, **kwargs) -> None:
-        """
-        Recomputes the backbone's blocks in the backward pass, soft prompts kept.
-
-        Stock checkpointing drops the cache, and with it the soft prompts, inside every block. The cache layers used here store nothing, so
-        blocks may be recomputed with them.
-
-        Raises:
-            ValueError: re-entrant checkpointing was asked for, the backbone has no checkpointing of that kind, or it uses dropout (its
-                training mode would then differ from its evaluation mode).
-        """
-        if (activation_checkpointing_kwargs or {}).get("use_reentrant"):
-            raise ValueError(
-                "Soft prompts share one graph among the layers: activation checkpointing needs `use_reentrant=False`."
-            )
-        blocks = [m for m in self.language_model.modules() if isinstance(m, GradientCheckpointingLayer)]
-        if not blocks:
-            raise ValueError(
-                f"Backbone type `{self.language_model.config.model_type}` has no blocks that support checkpointing."
-            )
-        if not all(hasattr(block, "_can_checkpoint_with_cache") for block in blocks):
-            raise ValueError(
-                "This version of transformers cannot checkpoint blocks that read a cache; use transformers >= 5.23."
-            )
-        self.language_model.activation_checkpointing_enable({"use_reentrant": False}, **kwargs)
-        for module in self.language_model.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module._can_checkpoint_with_cache = True
-            elif getattr(module, "gradient_checkpointing", False):
-                module.gradient_checkpointing = False  # model-level switches (gpt2) drop the cache for all blocks
-        self._check_no_dropout()
-        self._checkpointing = True
-        self.train(self.training)
-
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **kwargs) -> None:
-        """The older name of `activation_checkpointing_enable`."""
-        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
-
-    def activation_checkpointing_disable(self) -> None:
-        self.language_model.activation_checkpointing_disable()
-        self._checkpointing = False
-        self.train(self.training)
-
-    gradient_checkpointing_disable = activation_checkpointing_disable
-
-    @torch.no_grad()
-    def _check_no_dropout(self) -> None:
-        ids = torch.tensor([[1, 2, 3, 2]], device=self.device)
-        states = []
-        for mode in (True, False):
-            self.language_model.train(mode)
-            states.append(run_backbone(self.backbone, self.spec, ids, Columns.text(torch.ones_like(ids)))[0])
-        if not torch.allclose(states[0], states[1], atol=1e-5):
-            self.language_model.activation_checkpointing_disable()
-            raise ValueError(
-                "The backbone behaves differently in training mode (dropout), which checkpointing needs. Load it with its dropout "
-                "probabilities set to 0 in its config."
-            )
-
-    # forward -----------------------------------------------------------------------------------------------------------------------------
+    # forward ---------------------------------------------------------------------------------------------------------
 
     @property
     def backbone(self) -> nn.Module:
@@ -225,14 +178,15 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         Args:
             side (`str`): `"user"` or `"item"`.
             text_ids, text_mask (`torch.LongTensor` of shape `(batch, length)`): padded on either side.
-            readout_ids (`torch.LongTensor` of shape `(readout length,)`): the prompt's last words; the state at the last is read.
+            readout_ids (`torch.LongTensor` of shape `(readout length,)`): the prompt's last words; the state at the
+                last is read.
             id_vectors (`torch.FloatTensor` of shape `(batch, n, id_dim)`): of the ID encoder.
             want_text (`bool`): also give the text's own states, for the score or the alignment loss.
         """
         if text_mask.shape != text_ids.shape:
             raise ValueError(
-                f"`text_mask` must cover the text alone, shape {tuple(text_ids.shape)}, got {tuple(text_mask.shape)}; soft prompts are "
-                "added to it here."
+                f"`text_mask` must cover the text alone, shape {tuple(text_ids.shape)}, got {tuple(text_mask.shape)}; "
+                "soft prompts are added to it here."
             )
         batch, lengths = len(text_ids), text_mask.sum(1)
         if not bool((lengths > 0).all()):
@@ -286,12 +240,15 @@ class RARecForSequentialRecommendation(RecommendationMixin, CheckpointFolderMixi
         Scores a batch of users against a batch of items; inputs as [`RARecProcessor`] makes them.
 
         Args:
-            history (`torch.LongTensor` of shape `(batch, length)`): item indices for the ID encoder, right-padded with -1.
+            history (`torch.LongTensor` of shape `(batch, length)`): item indices for the ID encoder, right-padded with
+                -1.
             items (`torch.LongTensor` of shape `(n_items,)`): item indices, each once.
-            targets (`torch.LongTensor` of shape `(batch,)`, *optional*): which of `items` each user chose; gives a loss.
-            negatives (`torch.BoolTensor` of shape `(batch, n_items)`, *optional*): which items are negatives; all but the target otherwise.
-            item_log_q (`torch.FloatTensor` of shape `(n_items,)`, *optional*): log of each item's chance to be in a batch, for
-                `popularity_correction`.
+            targets (`torch.LongTensor` of shape `(batch,)`, *optional*): which of `items` each user chose; gives a
+                loss.
+            negatives (`torch.BoolTensor` of shape `(batch, n_items)`, *optional*): which items are negatives; all but
+                the target otherwise.
+            item_log_q (`torch.FloatTensor` of shape `(n_items,)`, *optional*): log of each item's chance to be in a
+                batch, for `popularity_correction`.
         """
         if len(items) and int(items.min()) < 0:  # would silently count from the end
             raise ValueError(f"Item indices must not be negative, got {int(items.min())}.")

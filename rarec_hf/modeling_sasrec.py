@@ -1,6 +1,10 @@
-"""SASRec (Kang and McAuley, 2018, arXiv 1808.09781) as a small `PreTrainedModel`: the ID encoder whose vectors become soft prompts."""
+"""
+SASRec (Kang and McAuley, 2018, arXiv 1808.09781) as a small `PreTrainedModel`: the ID encoder whose vectors become
+soft prompts.
+"""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a string.
+# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
+# string.
 
 from dataclasses import dataclass
 
@@ -24,9 +28,10 @@ class SASRecConfig(PreTrainedConfig):
         num_attention_heads (`int`): attention heads of a block.
         max_history (`int`): how many of the latest items are read.
         dropout (`float`): on embeddings, attention and feed-forward outputs, in training.
-        training_data (`str`, *optional*): digest of the (user, position) pairs it was trained on. The alignment refuses an encoder
-            that has seen its targets, and this is how it knows.
-        catalogue (`str`, *optional*): digest of the item ids in catalogue order; vectors of another catalogue are refused.
+        training_data (`str`, *optional*): digest of the (user, position) pairs it was trained on. The alignment
+            refuses an encoder that has seen its targets, and this is how it knows.
+        catalogue (`str`, *optional*): digest of the item ids in catalogue order; vectors of another catalogue are
+            refused.
     """
 
     model_type = "rarec_sasrec"
@@ -48,7 +53,8 @@ class SASRecConfig(PreTrainedConfig):
             )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` ({self.num_attention_heads})."
+                f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
+                f"({self.num_attention_heads})."
             )
 
 
@@ -57,7 +63,8 @@ class IDEncoderOutput(ModelOutput):
     """
     Args:
         loss (`torch.FloatTensor`, *optional*): mean full cross-entropy over the catalogue, when labels are given.
-        user_vectors (`torch.FloatTensor` of shape `(batch, interests, hidden_size)`): one vector an interest (SASRec: one).
+        user_vectors (`torch.FloatTensor` of shape `(batch, interests, hidden_size)`): one vector an interest (SASRec:
+            one).
     """
 
     loss: Tensor | None = None
@@ -68,7 +75,8 @@ class SASRecModel(PreTrainedModel):
     """
     Causal self-attention over a history of item indices; the item embeddings are also the output weights.
 
-    Histories are `(batch, length)` item indices, oldest first, padded on the right with -1, so that the causal mask alone keeps padding out.
+    Histories are `(batch, length)` item indices, oldest first, padded on the right with -1, so that the causal mask
+    alone keeps padding out.
     """
 
     config_class = SASRecConfig
@@ -107,13 +115,15 @@ class SASRecModel(PreTrainedModel):
             raise ValueError(f"Expected histories of shape (batch, length >= 1), got {tuple(history.shape)}.")
         if history.shape[1] > self.config.max_history:
             raise ValueError(
-                f"Histories of {history.shape[1]} items exceed `max_history` ({self.config.max_history}); cut them first."
+                f"Histories of {history.shape[1]} items exceed `max_history` ({self.config.max_history}); cut them."
             )
         lowest, highest = int(history.min()), int(history.max())
         if lowest < -1 or highest >= self.config.n_items:
             raise ValueError(
                 f"Item indices must be within 0..{self.config.n_items - 1} (-1 pads), got {lowest}..{highest}."
             )
+        if bool(((history[:, 1:] >= 0) & (history[:, :-1] < 0)).any()):
+            raise ValueError("Histories must be padded on the right: a padding (-1) stands before an item.")
         length = history.shape[1]
         hidden = self.item_embeddings(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
         hidden = self.dropout(hidden * self.config.hidden_size**0.5 + self.position_embeddings.weight[:length])
@@ -132,25 +142,32 @@ class SASRecModel(PreTrainedModel):
         return self.item_embeddings.weight
 
     def scores(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
-        """Scores `(batch, n)` of items `(n, hidden_size)` for users `(batch, interests, hidden_size)`: the best interest counts."""
+        """
+        Scores `(batch, n)` of items `(n, hidden_size)` for users `(batch, interests, hidden_size)`: the best interest
+        counts.
+        """
         return (user_vectors @ item_vectors.T).amax(1)
 
     def forward(self, history: Tensor, labels: Tensor | None = None) -> IDEncoderOutput:
         """
         Args:
             history (`torch.LongTensor` of shape `(batch, length)`): item indices, right-padded with -1.
-            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): the next item at each position; -100 where there is none.
+            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): the next item at each position; -100
+                where there is none.
         """
         if labels is None:
             return IDEncoderOutput(user_vectors=self.user_vectors(history))
         hidden = self.states(history)
         mask = labels != -100
+        if not bool(mask.any()):
+            raise ValueError("No label is given (all are -100): a batch needs histories of at least two items.")
         return IDEncoderOutput(loss=full_cross_entropy(hidden[mask], self.item_vectors(), labels[mask]))
 
 
 def full_cross_entropy(states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
     """
-    Mean cross-entropy of `targets` `(n,)` over the full catalogue, from states `(n, hidden)` and item vectors `(n_items, hidden)`.
+    Mean cross-entropy of `targets` `(n,)` over the full catalogue, from states `(n, hidden)` and item vectors
+    `(n_items, hidden)`.
 
     Worked out a few MiB of logits at a time: on CPUs, fresh blocks of hundreds of MiB cost more than the arithmetic.
     """

@@ -33,17 +33,20 @@ def layerwise_info_nce(
     pooled_values: Sequence[Tensor], text_values: Sequence[Tensor], temperature: float, same: Tensor | None = None
 ) -> Tensor:
     """
-    The alignment losses L_ua and L_ia: at every layer an InfoNCE between a row's soft prompt and its own text, other rows as negatives.
+    The alignment losses L_ua and L_ia: at every layer an InfoNCE between a row's soft prompt and its own text,
+    other rows as negatives.
 
-    The paper compares soft prompts with hidden states, which differ in width and meaning. Both sides are taken where they are comparable:
-    the projected values p^l, pooled over the row's ID vectors, against the values that the frozen backbone makes of the hard prompt alone,
-    averaged over its tokens (the value projection of the mean text state). The contextual instruction is the same in every row and left out.
+    The paper compares soft prompts with hidden states, which differ in width and meaning. Both sides are taken where
+    they are comparable: the projected values p^l, pooled over the row's ID vectors, against the values that the frozen
+    backbone makes of the hard prompt alone, averaged over its tokens (the value projection of the mean text state).
+    The contextual instruction is the same in every row and left out.
 
     Args:
         pooled_values: per layer `(batch, heads * value_dim)`.
         text_values: per layer the same shape, without gradient.
         temperature (`float`): tau.
-        same (`torch.BoolTensor` of shape `(batch, batch)`, *optional*): rows that show the same thing and so are not negatives.
+        same (`torch.BoolTensor` of shape `(batch, batch)`, *optional*): rows that show the same thing and so are not
+            negatives.
     """
     losses = []
     for prompt, text in zip(pooled_values, text_values, strict=True):

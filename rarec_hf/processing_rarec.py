@@ -14,6 +14,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 
 from .prompts import PromptTemplates
+from .whole_files import replacing
 
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
 _LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens")
@@ -21,7 +22,8 @@ _LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens")
 
 class RARecProcessor(ProcessorMixin):
     """
-    Turns histories and items into what the model reads. Titles are tokenised apart from the wording and never as control tokens.
+    Turns histories and items into what the model reads. Titles are tokenised apart from the wording and never as
+    control tokens.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): the backbone's.
@@ -50,8 +52,8 @@ class RARecProcessor(ProcessorMixin):
         self.attributes = [dict(a) for a in attributes] if attributes is not None else [{} for _ in self.item_ids]
         if not len(self.item_ids) == len(self.titles) == len(self.attributes):
             raise ValueError(
-                f"Expected one title and one set of attributes an item, got {len(self.item_ids)} ids, {len(self.titles)} titles and "
-                f"{len(self.attributes)} attributes."
+                f"Expected one title and one set of attributes an item, got {len(self.item_ids)} ids, "
+                f"{len(self.titles)} titles and {len(self.attributes)} attributes."
             )
         self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
         if len(self._index) != len(self.item_ids):
@@ -76,11 +78,17 @@ class RARecProcessor(ProcessorMixin):
         }
         first = tokenizer("a")["input_ids"][:1]
         self._opening = first if first == [tokenizer.bos_token_id] else []
+        if (length := len(self._user_tokens([]))) > max_text_tokens:
+            raise ValueError(
+                f"`max_text_tokens` is {max_text_tokens}, but the user prompt's opening alone takes {length} tokens. "
+                "Raise the limit or shorten `user_opening`."
+            )
 
     def __repr__(self) -> str:
-        return f"RARecProcessor({len(self.item_ids)} items, {type(self.tokenizer).__name__}, last {self.max_history_items} titles)"
+        tokenizer, titles = type(self.tokenizer).__name__, self.max_history_items
+        return f"RARecProcessor({len(self.item_ids)} items, {tokenizer}, last {titles} titles)"
 
-    # ids ---------------------------------------------------------------------------------------------------------------------------------
+    # ids -------------------------------------------------------------------------------------------------------------
 
     def item_indices(self, item_ids: Sequence[str]) -> list[int]:
         """
@@ -92,12 +100,13 @@ class RARecProcessor(ProcessorMixin):
         ids = [str(i) for i in item_ids]
         if unknown := [i for i in ids if i not in self._index]:
             raise ValueError(
-                f"{len(unknown)} of {len(ids)} item ids are not in the catalogue of {len(self.item_ids)} items, the first: {unknown[:5]}. "
-                f"Ids of this catalogue look like {self.item_ids[:3]}. Leave unknown ids out of the history."
+                f"{len(unknown)} of {len(ids)} item ids are not in the catalogue of {len(self.item_ids)} items, "
+                f"the first: {unknown[:5]}. Ids of this catalogue look like {self.item_ids[:3]}. Leave "
+                "unknown ids out of the history."
             )
         return [self._index[i] for i in ids]
 
-    # text --------------------------------------------------------------------------------------------------------------------------------
+    # text ------------------------------------------------------------------------------------------------------------
 
     def _tokens(self, piece: str, is_data: bool) -> list[int]:
         key = (piece, is_data)
@@ -113,7 +122,8 @@ class RARecProcessor(ProcessorMixin):
     def _data_tokens(self, piece: str) -> list[int]:
         ids = self._encode(piece, True)
         if not self._control.keys().isdisjoint(ids):
-            # `split_special_tokens` misses tokens not declared special, and those that are pieces of a Unigram vocabulary
+            # `split_special_tokens` misses tokens not declared special, and those that are pieces of a Unigram
+            # vocabulary
             for token in self._control.values():
                 piece = piece.replace(token, " ".join(token))
             ids = [i for i in self._encode(piece, True) if i not in self._control]
@@ -157,8 +167,8 @@ class RARecProcessor(ProcessorMixin):
             max_history (`int`): latest items that the ID encoder reads.
 
         Returns:
-            `user_text_ids` and `user_text_mask` `(batch, length)`, right-padded; `user_readout_ids` `(readout length,)`;
-            `history` `(batch, max length)`, item indices right-padded with -1.
+            `user_text_ids` and `user_text_mask` `(batch, length)`, right-padded; `user_readout_ids` `(readout
+            length,)`; `history` `(batch, max length)`, item indices right-padded with -1.
         """
         histories = [[int(i) for i in h] for h in histories]
         for history in histories:
@@ -172,7 +182,10 @@ class RARecProcessor(ProcessorMixin):
         return {"user_text_ids": ids, "user_text_mask": mask, "user_readout_ids": readout, "history": padded}
 
     def item_inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """`item_text_ids` and `item_text_mask` `(n, length)`, `item_readout_ids` `(readout length,)` and `items` `(n,)` of item indices."""
+        """
+        `item_text_ids` and `item_text_mask` `(n, length)`, `item_readout_ids` `(readout length,)` and `items` `(n,)`
+        of item indices.
+        """
         indices = [int(i) for i in indices]
         self._check(indices)
         ids, mask = self._padded([self._item_tokens(i) for i in indices], "item")
@@ -188,7 +201,7 @@ class RARecProcessor(ProcessorMixin):
         """Tokens of each item's text, to batch items of like length together."""
         return [len(self._item_tokens(i)) for i in range(len(self.item_ids))]
 
-    # files -------------------------------------------------------------------------------------------------------------------------------
+    # files -----------------------------------------------------------------------------------------------------------
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> list[str]:
         """Saves the tokenizer's files, `processor_config.json` and `items.json`."""
@@ -199,11 +212,10 @@ class RARecProcessor(ProcessorMixin):
         settings |= {name: getattr(self, name) for name in _LIMITS}
         table = {"item_ids": self.item_ids, "titles": self.titles, "attributes": self.attributes}
         for name, content in ((SETTINGS_FILE, settings), (ITEMS_FILE, table)):
-            temporary = folder / f".{name}.tmp"
-            temporary.write_text(
-                json.dumps(content, ensure_ascii=False, indent=1 if name == SETTINGS_FILE else None), "utf-8"
-            )
-            os.replace(temporary, folder / name)
+            with replacing(folder / name) as temporary:
+                temporary.write_text(
+                    json.dumps(content, ensure_ascii=False, indent=1 if name == SETTINGS_FILE else None), "utf-8"
+                )
         return [str(folder / SETTINGS_FILE), str(folder / ITEMS_FILE)]
 
     @classmethod

@@ -11,8 +11,8 @@ class PromptTemplates:
     """
     The wording of the hard prompts, free to change for a domain or a language.
 
-    A prompt is an opening, entries, and a readout: the last words, at whose last token the representation is read. Titles are kept apart
-    from the wording so that they can be tokenised as plain text, whatever they hold.
+    A prompt is an opening, entries, and a readout: the last words, at whose last token the representation is read.
+    Titles are kept apart from the wording so that they can be tokenised as plain text, whatever they hold.
 
     Args:
         user_opening: before the history, which follows oldest first.

@@ -140,7 +140,7 @@ class RecommendationMixin:
             return torch.zeros(len(history), head.text_dim, device=history.device)
         if self._catalogue is None or self._catalogue.texts is None:
             raise ValueError(
-                "The items' text vectors are not there. Call `model.prepare_texts(...)` or `model.index_catalogue()` first."
+                "The items' text vectors are not there. Call `model.prepare_texts(...)` or `model.index_catalogue()`."
             )
         texts = recency_pooled(self._catalogue.texts, history, self.config.pooled_history, self.config.pooling_decay)
         if bool(texts.isnan().any()):

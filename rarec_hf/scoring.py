@@ -1,4 +1,6 @@
-"""What a score is made of: the paper's dot product of last states, or the ID encoder's own score plus what the LLM adds."""
+"""
+What a score is made of: the paper's dot product of last states, or the ID encoder's own score plus what the LLM adds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-# A cosine must weigh several logits to matter beside an ID encoder's; in this unit the gain gets there at the heads' learning rate.
+# A cosine must weigh several logits to matter beside an ID encoder's; in this unit the gain gets there at the heads'
+# learning rate.
 TEXT_GAIN_UNIT = 32.0
 
 
@@ -14,8 +17,8 @@ class DotProductScore(nn.Module):
     """
     The paper's score y_ui = h_u^L . h_i^L of the last layer's last-token states. It has no parameters.
 
-    Raw products of 576-wide states are in the hundreds, where a sigmoid is flat; the objective sees them divided by the width, which
-    changes no ranking.
+    Raw products of 576-wide states are in the hundreds, where a sigmoid is flat; the objective sees them divided by
+    the width, which changes no ranking.
     """
 
     uses_encoder, uses_text = False, False
@@ -35,9 +38,10 @@ class EncoderPlusLLMScore(nn.Module):
     """
     The LLM's part of `y_ui = F(u, i) + g * cos(q_u, t_i) + (A h_u) . (B h_i)`, F being the ID encoder's own score.
 
-    t_i is the item's text state from the frozen LLM (mean over tokens), centred and whitened; q_u is the recency-weighted mean of the history's;
-    h_u and h_i are the readout states that the soft prompts steer. g and A start at zero, so that an untrained model ranks exactly as its
-    ID encoder and learns only what the text adds. Whitening answers the narrow cone that a frozen LLM's states crowd in.
+    t_i is the item's text state from the frozen LLM (mean over tokens), centred and whitened; q_u is the
+    recency-weighted mean of the history's; h_u and h_i are the readout states that the soft prompts steer. g and A
+    start at zero, so that an untrained model ranks exactly as its ID encoder and learns only what the text adds.
+    Whitening answers the narrow cone that a frozen LLM's states crowd in.
     """
 
     uses_encoder, uses_text, objective_scale = True, True, 1.0
@@ -61,11 +65,12 @@ class EncoderPlusLLMScore(nn.Module):
     @torch.no_grad()
     def fit_whitening(self, text_states: Tensor, ridge: float = 0.1) -> None:
         """
-        Centres text states `(n, hidden)` of items, keeps their `text_dim` directions of largest variance and whitens these; uses no
-        interactions.
+        Centres text states `(n, hidden)` of items, keeps their `text_dim` directions of largest variance and
+        whitens these; uses no interactions.
 
         Args:
-            ridge (`float`): share of the mean variance added to every direction, against the noise of directions that hardly vary.
+            ridge (`float`): share of the mean variance added to every direction, against the noise of directions that
+                hardly vary.
         """
         if len(text_states) < 2:
             raise ValueError(f"Whitening needs the text states of at least 2 items, got {len(text_states)}.")

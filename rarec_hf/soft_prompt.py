@@ -1,4 +1,7 @@
-"""ID vectors -> keys and values for every layer of the backbone (RA-Rec, arXiv 2402.04527, section on ID representation alignment)."""
+"""
+ID vectors -> keys and values for every layer of the backbone (RA-Rec, arXiv 2402.04527, section on ID representation
+alignment).
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ class SoftPrompts:
     Soft prompts of a batch.
 
     Args:
-        layers (`dict[int, tuple[Tensor, Tensor]]`): per layer K `(batch, heads, length, key_dim)` and V `(batch, heads, length, value_dim)`.
-        pooled_values (`list[Tensor]`, *optional*): per layer, the mean of the projected values `(batch, heads * value_dim)` without the
-            contextual instruction; what the alignment loss compares with the text. None where no ID vectors are used.
+        layers (`dict[int, tuple[Tensor, Tensor]]`): per layer K `(batch, heads, length, key_dim)` and V `(batch,
+            heads, length, value_dim)`.
+        pooled_values (`list[Tensor]`, *optional*): per layer, the mean of the projected values `(batch, heads *
+            value_dim)` without the contextual instruction; what the alignment loss compares with the text. None where
+            no ID vectors are used.
     """
 
     layers: dict[int, tuple[Tensor, Tensor]]
@@ -35,8 +40,8 @@ class SoftPromptGenerator(nn.Module):
     """
     Reparameterization `p^l = W^l v + b^l` and contextual instruction `c^l`, for one side (user or item).
 
-    In layer l the soft prompt is `[c^l ; p^l]`: `context_length` learnable vectors shared by all rows, then one vector for each ID vector.
-    The matrices of all layers are kept as the rows of one, so that a forward is a single product.
+    In layer l the soft prompt is `[c^l ; p^l]`: `context_length` learnable vectors shared by all rows, then one vector
+    for each ID vector. The matrices of all layers are kept as the rows of one, so that a forward is a single product.
 
     Args:
         shapes: the backbone's cache layers as measured.
@@ -68,8 +73,8 @@ class SoftPromptGenerator(nn.Module):
     def forward(self, id_vectors: Tensor) -> SoftPrompts:
         """
         Args:
-            id_vectors (`torch.FloatTensor` of shape `(batch, n, id_dim)`): n vectors a row become n soft prompts. Ignored, but for the
-                batch size, without a projector.
+            id_vectors (`torch.FloatTensor` of shape `(batch, n, id_dim)`): n vectors a row become n soft prompts.
+                Ignored, but for the batch size, without a projector.
         """
         parts, projected = [], None
         if self.context is not None:
@@ -86,7 +91,10 @@ class SoftPromptGenerator(nn.Module):
         return SoftPrompts(layers, pooled)
 
     def _split(self, flat: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """`(batch, n, widths of all layers)` -> per layer K `(batch, heads, n, key_dim)`, V `(batch, heads, n, value_dim)`."""
+        """
+        `(batch, n, widths of all layers)` -> per layer K `(batch, heads, n, key_dim)`, V `(batch, heads, n,
+        value_dim)`.
+        """
         pairs = []
         for shape, layer in zip(self.shapes, flat.split(self.widths, -1), strict=True):
             layer = layer.unflatten(-1, (shape.heads, shape.key_dim + shape.value_dim)).transpose(1, 2)

@@ -80,7 +80,7 @@ def test_long_titles_and_item_texts_are_cut(make_processor):
     assert len(many.item_inputs([0])["item_readout_ids"]) == len("\nLike:")
 
 
-@pytest.mark.parametrize("title", ["Амели", "千と千尋の神隠し", "🎬 Ça ira", "عربي", "a\u0000b", "tab\tline\nbreak"])
+@pytest.mark.parametrize("title", ["Амели", "千と千尋の神隠し", "🎬 Ça ira", "عربي", "a\0b", "tab\tline\nbreak"])
 def test_titles_in_any_writing(make_processor, title):
     processor = make_processor([title], max_title_tokens=100)
     assert item_text(processor, 0) == title
@@ -193,7 +193,8 @@ def test_bad_tables_and_indices_are_refused(tokenizer, make_processor):
 
 def test_save_and_load(make_processor, tmp_path):
     titles = ["Амели", "</s> <think>", "x" * 90]
-    before = make_processor(titles, attributes=[{"genre": "комедия"}, {}, {}], max_history_items=3, max_title_tokens=7)
+    attributes = [{"genre": "комедия"}, {}, {}]
+    before = make_processor(titles, attributes=attributes, max_history_items=3, max_title_tokens=7)
     written = before.save_pretrained(tmp_path)
     assert all((tmp_path / name).is_file() for name in written)
     assert not list(tmp_path.glob(".*"))

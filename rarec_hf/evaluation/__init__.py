@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .baselines import ItemKNN, Popularity, TitleTfidf
+from .charts import plot_learning_curve, plot_metrics
 from .evaluator import Difference, Scorer, paired_difference, rank_targets
 from .metrics import Ranks, metric_per_user, metrics_per_user, ranks_from_scores, summarize
-from .report import EvaluationReport, Row, plot_learning_curve
+from .report import EvaluationReport, Row
 
 __all__ = [
     "Difference",
@@ -20,6 +21,7 @@ __all__ = [
     "metrics_per_user",
     "paired_difference",
     "plot_learning_curve",
+    "plot_metrics",
     "rank_targets",
     "ranks_from_scores",
     "summarize",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DEFAULT_KS = (1, 5, 10, 20, 50, 100)
+_SHORT_NAMES = {"hit_rate": "HR", "ndcg": "NDCG", "mrr": "MRR"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,10 +214,17 @@ def summarize(ranks: Ranks, ks: Sequence[int] = DEFAULT_KS) -> dict[str, float]:
     return means | {"mean_rank": float(ranks.mid_rank.mean())}
 
 
+def metric_label(metric: str) -> str:
+    """The short form used in tables and charts, `"hit_rate@10"` -> `"HR@10"`."""
+    family, at, k = metric.partition("@")
+    return _SHORT_NAMES.get(family, family) + at + k
+
+
 __all__ = [
     "DEFAULT_KS",
     "Ranks",
     "flatten_histories",
+    "metric_label",
     "metric_per_user",
     "metrics_per_user",
     "ranks_from_scores",

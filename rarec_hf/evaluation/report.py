@@ -5,28 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
-import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..whole_files import replacing
+from .charts import plot_metrics
 from .evaluator import paired_difference
-from .metrics import DEFAULT_KS, Ranks, metric_per_user, summarize
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .metrics import DEFAULT_KS, Ranks, metricmetric_label, summarize
 
 SHOWN_KS = (10, 50, 100)
 HEADLINE = ("ndcg@10", "hit_rate@10")  # compared with the reference, and drawn
-LABELS = {"hit_rate": "HR", "ndcg": "NDCG", "mrr": "MRR"}
-BLUE, ORANGE, GREY, INK = "#2f6db3", "#d9822b", "#8c96a3", "#30363d"
-PARTS = ("#d9822b", "#3f9b62", "#9a5fb5", "#b8433f", "#6f7b87")  # colours of the loss's parts
 
 
 @dataclass
@@ -140,113 +131,24 @@ class EvaluationReport:
 
     def save(self, folder: str | os.PathLike) -> Path:
         """
-        Write `metrics.json`, `metrics.md`, `metrics.png` and `ranks.parquet` (user row, method, greater, ties,
-        candidates) into `folder`, each whole or not at all, and return the folder.
+        Write `metrics.json`, `metrics.md` (the table, then every metric at all `ks`), `metrics.png` and
+        `ranks.parquet` (user row, method, greater, ties, candidates) into `folder`, each whole or not at all, and
+        return the folder.
         """
         import pandas as pd
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = self.to_dict()
-        with _replacing(folder / "metrics.json") as path:
+        with replacing(folder / "metrics.json") as path:
             path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
-        with _replacing(folder / "metrics.md") as path:
-            path.write_text(_markdown(content), "utf-8")
-        with _replacing(folder / "metrics.png") as path:
-            self._chart().savefig(path, dpi=150, format="png")
+        with replacing(folder / "metrics.md") as path:
+            path.write_text(_markdown(content) + "\n" + _all_metrics(content), "utf-8")
+        plot_metrics([(row.name, row.ranks) for row in self.rows], self.reference, HEADLINE, folder / "metrics.png")
         columns = [{"user": np.arange(len(r.ranks)), "method": r.name, **vars(r.ranks)} for r in self.rows]
-        with _replacing(folder / "ranks.parquet") as path:
+        with replacing(folder / "ranks.parquet") as path:
             pd.concat([pd.DataFrame(c) for c in columns], ignore_index=True).to_parquet(path, index=False)
         return folder
-
-    def _chart(self) -> Figure:
-        figure = _figure(8.5, 1.5 + 0.42 * len(self.rows))
-        axes = figure.subplots(1, len(HEADLINE), sharey=True)
-        height = np.arange(len(self.rows))
-        colours = [GREY if row.name == self.reference else BLUE for row in self.rows]
-        for axis, metric in zip(axes, HEADLINE, strict=True):
-            values = [metric_per_user(row.ranks, metric) for row in self.rows]
-            means = np.array([v.mean() for v in values])
-            # Half-width of the normal 95 % interval of each mean; a mean of shares cannot be below 0.
-            half = np.array([1.96 * v.std(ddof=1) / math.sqrt(len(v)) for v in values])
-            axis.barh(height, means, height=0.62, color=colours)
-            axis.errorbar(
-                means, height, xerr=[np.minimum(half, means), half], fmt="none", ecolor=INK, elinewidth=1, capsize=3
-            )
-            top = float((means + half).max()) or 1.0
-            for y, mean, reach in zip(height, means, means + half, strict=True):
-                axis.text(reach + 0.02 * top, y, f"{mean:.4f}", va="center", fontsize=8, color=INK)
-            axis.set_xlim(0, 1.28 * top)  # room for the numbers
-            axis.locator_params(axis="x", nbins=5)
-            axis.set_title(_label(metric), loc="left", fontsize=11)
-            _tidy(axis, grid="x")
-        axes[0].set_yticks(height, [textwrap.fill(row.name, 28) for row in self.rows], parse_math=False)
-        axes[0].invert_yaxis()
-        users = len(self._reference_ranks())
-        figure.supxlabel(
-            f"mean over {users:,} users with its 95 % interval; grey: {self.reference} (reference)",
-            parse_math=False,
-            fontsize=8,
-            color=INK,
-        )
-        return figure
-
-
-def plot_learning_curve(history: list[dict], path: str | os.PathLike, metric: str = "eval_ndcg@10") -> Path:
-    """
-    Draw what a Trainer logged over its steps: the training loss with its parts, and a validation metric.
-
-    Args:
-        history (`list[dict]`): `trainer.state.log_history`. The loss is the key `loss`; its parts are the keys that
-            begin with `loss_` or end with `_loss` (`train_loss` and `eval_loss` aside).
-        path (`str`): PNG to write, whole or not at all.
-        metric (`str`, *optional*, defaults to `"eval_ndcg@10"`): The validation metric's key.
-
-    Raises:
-        ValueError: Neither a training loss nor the metric was logged.
-    """
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for entry in history:
-        for key, value in entry.items():
-            part = (key.startswith("loss_") or key.endswith("_loss")) and key not in ("train_loss", "eval_loss")
-            if (key in ("loss", metric) or part) and "step" in entry and math.isfinite(value):
-                curves.setdefault(key, []).append((entry["step"], value))
-    measured = curves.pop(metric, None)
-    if not curves and not measured:
-        raise ValueError(f"Nothing to draw: no entry of `history` holds both `step` and `loss` or {metric!r}.")
-
-    figure = _figure(7, 3.0 * (bool(curves) + bool(measured)) + 0.4)
-    axes = list(np.atleast_1d(figure.subplots(bool(curves) + bool(measured), 1, sharex=True)))
-    axes[-1].set_xlabel("optimizer step", fontsize=9, color=INK)
-    if measured:
-        axis, (steps, values) = axes[-1], np.array(measured).T
-        best = int(values.argmax())
-        axis.plot(steps, values, color=ORANGE, marker="o", markersize=3.5, linewidth=1.6)
-        axis.plot(steps[best], values[best], "o", color=ORANGE, markersize=8, markerfacecolor="white")
-        axis.set_title(
-            f"Validation {_label(metric.removeprefix('eval_'))}: best {values[best]:.4f} at step {steps[best]:,.0f}",
-            loc="left",
-            fontsize=11,
-        )
-        axis.set_ylim(min(0, values.min() * 1.1), values.max() * 1.15 or 1)
-        _tidy(axis, grid="y")
-    if curves:
-        axis, colours = axes[0], cycle(PARTS)
-        for key in sorted(curves, key=lambda key: (key != "loss", key)):
-            steps, values = np.array(curves[key]).T
-            style = {"color": BLUE, "linewidth": 1.8} if key == "loss" else {"color": next(colours), "linewidth": 1.1}
-            marker = "o" if len(steps) < 3 else None  # a line of one point is invisible
-            label = "total" if key == "loss" else key.removeprefix("loss_").removesuffix("_loss").replace("_", " ")
-            axis.plot(steps, values, label=label, marker=marker, **style)
-        axis.set_title("Training loss", loc="left", fontsize=11)
-        drawn = np.concatenate([np.array(points)[:, 1] for points in curves.values()])
-        axis.set_ylim(min(0, drawn.min() * 1.1), drawn.max() * 1.1 or 1)
-        if len(curves) > 1:
-            axis.legend(frameon=False, fontsize=8)
-        _tidy(axis, grid="y")
-    with _replacing(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-    return Path(path)
 
 
 def _markdown(content: dict) -> str:
@@ -256,7 +158,7 @@ def _markdown(content: dict) -> str:
     methods = content["methods"]
     timed = any(method["seconds"] is not None for method in methods)
     noted = any(method["note"] for method in methods)
-    header = ["Method", *map(_label, metrics), *(f"Δ {_label(m)} [95 %]" for m in HEADLINE)]
+    header = ["Method", *map(metric_label, metrics), *(f"Δ {metric_label(m)} [95 %]" for m in HEADLINE)]
     lines = [header + ["Seconds"] * timed + ["Note"] * noted]
     for method in methods:
         cells = [method["name"], *(f"{method['metrics'][m]:.4f}" for m in metrics)]
@@ -280,50 +182,24 @@ def _markdown(content: dict) -> str:
     return "\n".join(table) + "\n\n" + "\n".join(f"- {' '.join(note.split())}" for note in notes) + "\n"
 
 
+def _all_metrics(content: dict) -> str:
+    """Every metric at every cut-off, one metric a row."""
+    names = [f"{family}@{k}" for family in ("hit_rate", "ndcg") for k in content["ks"]] + ["mrr", "mean_rank"]
+    lines = [["All metrics", *(method["name"] for method in content["methods"])]]
+    lines.append([":---", *["---:"] * len(content["methods"])])
+    for name in names:
+        digits = 1 if name == "mean_rank" else 4
+        values = (f"{method['metrics'][name]:.{digits}f}" for method in content["methods"])
+        lines.append([metric_label(name).replace("_", " "), *values])
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines) + "\n"
+
+
 def _cell(text: str) -> str:
     return " ".join(str(text).replace("\\", "\\\\").replace("|", "\\|").split())
-
-
-def _label(metric: str) -> str:
-    family, at, k = metric.partition("@")
-    return LABELS.get(family, family) + at + k
 
 
 def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
     return {key: value if math.isfinite(value) else None for key, value in numbers.items()}
 
 
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure  # not pyplot: it would choose a backend for the whole process
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _tidy(axis, grid: str) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=9, colors=INK)
-    axis.grid(axis=grid, color="#e3e6ea", linewidth=0.8)
-    axis.set_axisbelow(True)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of `path` only when the block ends without an error."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-__all__ = ["EvaluationReport", "Row", "plot_learning_curve"]
+__all__ = ["EvaluationReport", "Row"]

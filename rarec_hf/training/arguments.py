@@ -82,7 +82,7 @@ class AlignmentArguments:
     )
     score: str = _f(
         "encoder_plus_llm",
-        "encoder_plus_llm: the ID encoder's score plus what the LLM adds; dot_product: the paper's; both: one after the other.",
+        "encoder_plus_llm: the ID encoder's score plus what the LLM adds; dot_product: the paper's; both: one by one.",
         choices=["encoder_plus_llm", "dot_product", "both"],
     )
     use_soft_prompts: bool = _f(True, "False: the LLM reads text only (ablation).")

@@ -153,8 +153,9 @@ def load_id_encoder(path: str, split: Split, trust: bool = False) -> SASRecModel
     config, expected = encoder.config, catalogue_digest(split.interactions.items.item_ids)
     if config.n_items != split.interactions.n_items or (config.catalogue or expected) != expected:
         raise ValueError(
-            f"The ID encoder at {path} is of another catalogue ({config.n_items} items) than the interactions ({split.interactions.n_items} "
-            "items, in another order or with other ids). Train it on these interactions."
+            f"The ID encoder at {path} is of another catalogue ({config.n_items} items) than the interactions "
+            f"({split.interactions.n_items} items, in another order or with other ids). Train it on these "
+            "interactions."
         )
     if config.training_data != split.seen_by_encoder_digest() and not trust:
         said = (
@@ -163,9 +164,9 @@ def load_id_encoder(path: str, split: Split, trust: bool = False) -> SASRecModel
             else "was trained on other interactions"
         )
         raise ValueError(
-            f"The ID encoder at {path} {said} than this split's encoder users, so it may have seen the targets that the alignment learns "
-            "from. Use the same data, seed and alignment fraction as in its training, train a new one, or pass --trust_id_encoder if you "
-            "know that it has not."
+            f"The ID encoder at {path} {said} than this split's encoder users, so it may have seen the targets that "
+            "the alignment learns from. Use the same data, seed and alignment fraction as in its training, train a "
+            "new one, or pass --trust_id_encoder if you know that it has not."
         )
     return encoder.eval()
 

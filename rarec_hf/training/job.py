@@ -154,8 +154,8 @@ def align(
     """
     if training.per_device_train_batch_size < 2:
         raise ValueError(
-            f"--per_device_train_batch_size must be at least 2, got {training.per_device_train_batch_size}: the negatives are the "
-            "targets of the batch's other samples."
+            f"--per_device_train_batch_size must be at least 2, got {training.per_device_train_batch_size}: the "
+            "negatives are the targets of the batch's other samples."
         )
     set_seed(training.seed)
     samples, drawn = select_samples(
@@ -199,8 +199,8 @@ def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
 
 def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):
     """
-    The LLM's title states alone, untrained: cosine of the whitened text states, pooled over the history as in the full score. Needs an
-    indexed catalogue; a score that keeps no text reads the titles once more.
+    The LLM's title states alone, untrained: cosine of the whitened text states, pooled over the history as in the
+    full score. Needs an indexed catalogue; a score that keeps no text reads the titles once more.
     """
     config = model.config
     if model.score_head.uses_text:

@@ -23,7 +23,8 @@ def run_folder(target: str | os.PathLike, overwrite: bool = False) -> Iterator[P
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
         raise FileExistsError(
-            f"{target} is there already. Choose another --output_dir, or pass --overwrite_output_dir to replace it after a successful run."
+            f"{target} is there already. Choose another --output_dir, or pass --overwrite_output_dir to replace it "
+            "after a successful run."
         )
     work = target.with_name(f"{target.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
