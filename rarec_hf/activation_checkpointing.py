@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .attention_layout import Columns, run_backbone
+from .attention_layout import Columns, Segment
+from .backbone_pass import run_backbone
 
 
 class ActivationCheckpointingMixin:
@@ -44,7 +45,11 @@ class ActivationCheckpointingMixin:
                 module._can_checkpoint_with_cache = True
             elif getattr(module, "gradient_checkpointing", False):
                 module.gradient_checkpointing = False  # model-level switches (gpt2) drop the cache for all blocks
-        self._check_no_dropout()
+        try:
+            self._check_recomputing()
+        except ValueError:
+            self.language_model.activation_checkpointing_disable()
+            raise
         self._checkpointing = True
         self.train(self.training)
 
@@ -59,19 +64,41 @@ class ActivationCheckpointingMixin:
 
     gradient_checkpointing_disable = activation_checkpointing_disable
 
-    @torch.no_grad()
-    def _check_no_dropout(self) -> None:
+    def _check_recomputing(self) -> None:
+        """Recomputed blocks, which run in training mode, must give the states and gradients of evaluation mode."""
         ids = torch.tensor([[1, 2, 3, 2]], device=self.device)
-        states = []
-        for mode in (True, False):
-            self.language_model.train(mode)
-            states.append(run_backbone(self.backbone, self.spec, ids, Columns.text(torch.ones_like(ids)))[0])
-        if not torch.allclose(states[0], states[1], atol=1e-5):
-            self.language_model.activation_checkpointing_disable()
-            raise ValueError(
-                "The backbone behaves differently in training mode (dropout), which checkpointing needs. Load it with its "
-                "dropout probabilities set to 0 in its config."
+        layers = {
+            index: tuple(
+                torch.ones(1, s.heads, 1, width, device=self.device).requires_grad_()
+                for width in (s.key_dim, s.value_dim)
             )
+            for index, s in self.spec.shapes.items()
+        }
+        leaves = [part for pair in layers.values() for part in pair]
+        prompts, states, gradients = Segment(Columns.soft_prompts(1, 1, 0, self.device), layers), [], []
+        try:
+            for mode in (False, True):
+                self.language_model.train(mode)
+                columns = Columns.text(torch.ones_like(ids), start=1)
+                state, _ = run_backbone(self.backbone, self.spec, ids, columns, [prompts])
+                weights = torch.linspace(-1, 1, state.shape[-1], device=state.device)
+                with torch.enable_grad():
+                    slopes = torch.autograd.grad((state * weights**3).sum(), leaves, allow_unused=True)
+                states.append(state.detach())
+                gradients.append([torch.zeros(()) if slope is None else slope for slope in slopes])
+        except RuntimeError as error:
+            raise ValueError(
+                f"The blocks of backbone type `{self.language_model.config.model_type}` cannot be recomputed with a "
+                f"cache ({error}). Train without activation checkpointing."
+            ) from error
+        if not torch.allclose(states[0], states[1], atol=1e-5):
+            raise ValueError(
+                "The backbone behaves differently in training mode (dropout), which checkpointing needs. Load it with "
+                "its dropout probabilities set to 0 in its config."
+            )
+        for one, other in zip(*gradients, strict=True):
+            if not torch.allclose(one, other, atol=1e-4 * max(1.0, one.abs().max().item())):
+                raise ValueError("Recomputed blocks give other gradients here. Train without activation checkpointing.")
 
 
 __all__ = ["ActivationCheckpointingMixin"]

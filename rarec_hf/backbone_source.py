@@ -16,7 +16,14 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from .backbone_fingerprint import check_fingerprint, weights_fingerprint
@@ -27,6 +34,7 @@ logger = logging.get_logger(__name__)
 DEFAULT_BACKBONE = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PROBE_SECONDS = 3.0  # for each step of the one question to the Hub
 PROBE_LIMIT_SECONDS = 5.0  # for all of it
+_CONFIG_ARGUMENTS = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code", "subfolder")
 
 
 @dataclass(frozen=True)
@@ -112,7 +120,11 @@ def resolve_backbone(
 
 
 def load_backbone(
-    source: BackboneSource | str | os.PathLike, *, dtype: torch.dtype | str | None = None, **kwargs: Any
+    source: BackboneSource | str | os.PathLike,
+    *,
+    dtype: torch.dtype | str | None = None,
+    bidirectional: bool = False,
+    **kwargs: Any,
 ) -> PreTrainedModel:
     """
     Loads a backbone with `AutoModelForCausalLM`, all of its weights or none.
@@ -120,6 +132,8 @@ def load_backbone(
     Args:
         source ([`BackboneSource`] or `str`): what [`resolve_backbone`] returned, or takes.
         dtype (`torch.dtype` or `str`, *optional*): the library's default (the checkpoint's own) otherwise.
+        bidirectional (`bool`, *optional*, defaults to `False`): for types that read either way (BERT's): let text
+            tokens see later ones.
         kwargs: passed on untouched (`device_map`, `quantization_config`, `attn_implementation`, ...).
 
     Raises:
@@ -129,6 +143,10 @@ def load_backbone(
     source, kwargs = _located(source, kwargs)
     if dtype is not None:
         kwargs["dtype"] = dtype
+    if "config" not in kwargs:
+        where = {name: kwargs[name] for name in (*_CONFIG_ARGUMENTS, "gguf_file") if name in kwargs}
+        kwargs["config"] = AutoConfig.from_pretrained(source.path_or_repo, **where)
+    set_direction(kwargs["config"], bidirectional)
     model, info = AutoModelForCausalLM.from_pretrained(source.path_or_repo, output_loading_info=True, **kwargs)
     tied = set(model.all_tied_weights_keys)
     random = sorted(set(info["missing_keys"]) - tied) + sorted(str(key) for key in info["mismatched_keys"])
@@ -139,6 +157,12 @@ def load_backbone(
             f"{len(random)} are missing or of another shape ({shown}). They would be random: take a whole checkpoint."
         )
     return model
+
+
+def set_direction(config: PreTrainedConfig, bidirectional: bool) -> None:
+    """Sets the direction that a type which reads either way (BERT's) reads its text in; causal is not its default."""
+    if hasattr(config, "is_decoder") and not getattr(config, "is_encoder_decoder", False):
+        config.is_decoder = not bidirectional
 
 
 def load_tokenizer(source: BackboneSource | str | os.PathLike, **kwargs: Any) -> PreTrainedTokenizerBase:
@@ -239,5 +263,6 @@ __all__ = [
     "load_backbone",
     "load_tokenizer",
     "resolve_backbone",
+    "set_direction",
     "weights_fingerprint",
 ]

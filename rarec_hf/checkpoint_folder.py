@@ -171,17 +171,18 @@ def _load_own_backbone(path: str, config: Any, hub: dict[str, Any], kwargs: dict
     shared = {name: hub[name] for name in ("cache_dir", "token", "local_files_only") if name in hub}
     if (file := _file(path, f"{BACKBONE_FOLDER}/config.json", hub)) is not None:
         if os.path.isdir(path):
-            return load_backbone(str(Path(file).parent), **kwargs)
+            return load_backbone(str(Path(file).parent), bidirectional=config.bidirectional, **kwargs)
         from huggingface_hub import snapshot_download
 
         root = snapshot_download(path, allow_patterns=f"{BACKBONE_FOLDER}/*", revision=hub.get("revision"), **shared)
-        return load_backbone(str(Path(root) / BACKBONE_FOLDER), **kwargs)
+        folder = str(Path(root) / BACKBONE_FOLDER)
+        return load_backbone(folder, bidirectional=config.bidirectional, **kwargs)
     if config.backbone_address is None:
         raise ValueError(
             f"{path} is slim and does not say where its backbone is (`backbone_address`). Load that backbone and pass "
             "it as `language_model=`."
         )
-    return load_backbone(config.backbone_address, **shared, **kwargs)
+    return load_backbone(config.backbone_address, bidirectional=config.bidirectional, **shared, **kwargs)
 
 
 __all__ = ["BACKBONE_FOLDER", "REPRESENTATIONS_FILE", "CheckpointFolderMixin"]

@@ -28,6 +28,8 @@ class RARecConfig(PreTrainedConfig):
             `path:...`); a slim checkpoint loads them from there.
         backbone_fingerprint (`str`, *optional*): hash of the backbone's weights, whatever their dtype. Other weights
             are refused on load.
+        bidirectional (`bool`): the backbone's text tokens see later ones too, as BERT's do; the paper pairs RA-Rec with
+            BERT. Only for types that can (their configs have `is_decoder`), and with `"before_text"`.
         soft_prompt_position (`str`): `"before_text"` as in the paper: every text token reads the soft prompts.
             `"after_text"`: the text runs alone and without gradient, then a few readout tokens read text and soft
             prompts.
@@ -59,6 +61,7 @@ class RARecConfig(PreTrainedConfig):
     id_encoder_config: dict | PreTrainedConfig | None = None
     backbone_address: str | None = None
     backbone_fingerprint: str | None = None
+    bidirectional: bool = False
     soft_prompt_position: str = "after_text"
     use_soft_prompts: bool = True
     use_id_vectors: bool = True
@@ -108,6 +111,11 @@ class RARecConfig(PreTrainedConfig):
             raise ValueError(
                 "Expected 0 < `pooling_decay` <= 1, `alignment_temperature` > 0 and `alignment_weight` >= 0, got "
                 f"{self.pooling_decay}, {self.alignment_temperature} and {self.alignment_weight}."
+            )
+        if self.bidirectional and self.soft_prompt_position != "before_text":
+            raise ValueError(
+                "A bidirectional backbone reads its text in one piece with the soft prompts: set "
+                "`soft_prompt_position='before_text'`."
             )
         if self.use_soft_prompts and not self.use_id_vectors and self.context_length == 0:
             raise ValueError(

@@ -14,12 +14,13 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .activation_checkpointing import ActivationCheckpointingMixin
-from .attention_layout import Columns, run_backbone
-from .backbone_probe import base_model_of, measure_backbone
+from .backbone_probe import BackboneRefused, base_model_of, measure_backbone
+from .backbone_source import set_direction
 from .checkpoint_folder import CheckpointFolderMixin
 from .configuration_rarec import RARecConfig
 from .modeling_sasrec import SASRecConfig, SASRecModel
-from .objectives import OBJECTIVES, layerwise_info_nce
+from .objectives import OBJECTIVES
+from .reading import ReadingMixin
 from .recommendation import RecommendationMixin
 from .scoring import SCORES, EncoderPlusLLMScore
 from .soft_prompt import SoftPromptGenerator
@@ -47,20 +48,8 @@ class RARecOutput(ModelOutput):
     item_states: Tensor | None = None
 
 
-@dataclass
-class Reading:
-    """
-    What one side gives: readout `state` `(n, hidden)`, mean text state `text_state` (None if not run), alignment loss
-    (or None).
-    """
-
-    state: Tensor
-    text_state: Tensor | None
-    alignment_loss: Tensor | None
-
-
 class RARecForSequentialRecommendation(
-    RecommendationMixin, CheckpointFolderMixin, ActivationCheckpointingMixin, PreTrainedModel
+    ReadingMixin, RecommendationMixin, CheckpointFolderMixin, ActivationCheckpointingMixin, PreTrainedModel
 ):
     """
     Wraps any causal LM and an ID encoder, both frozen. For users and for items apart, ID vectors become per-layer
@@ -89,9 +78,17 @@ class RARecForSequentialRecommendation(
         super().__init__(config)
         if config.text_config is None or config.id_encoder_config is None:
             raise ValueError("RARecConfig needs `text_config` and `id_encoder_config`; or use `from_backbone(...)`.")
-        self.language_model = language_model or AutoModelForCausalLM.from_config(config.text_config)
+        if language_model is None:
+            set_direction(config.text_config, config.bidirectional)
+            language_model = AutoModelForCausalLM.from_config(config.text_config)
+        self.language_model = language_model
         self.id_encoder = id_encoder or ID_ENCODERS[config.id_encoder_config.model_type](config.id_encoder_config)
-        self.spec = measure_backbone(self.language_model)
+        self.spec = measure_backbone(self.language_model, config.bidirectional)
+        if config.soft_prompt_position == "after_text" and self.spec.after_text:
+            raise BackboneRefused(
+                f"Backbone type `{language_model.config.model_type}` cannot read soft prompts after the text: "
+                f"{self.spec.after_text}. Set `soft_prompt_position='before_text'`."
+            )
         hidden_size = config.text_config.get_text_config(decoder=True).hidden_size
         self.score_head = SCORES[config.score](hidden_size, config.text_dim, config.score_dim)
         self.soft_prompts = nn.ModuleDict()
@@ -162,65 +159,6 @@ class RARecForSequentialRecommendation(
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.get_input_embeddings()
-
-    def read(
-        self,
-        side: str,
-        text_ids: Tensor,
-        text_mask: Tensor,
-        readout_ids: Tensor,
-        id_vectors: Tensor,
-        want_text: bool = False,
-    ) -> Reading:
-        """
-        Passes one side's hard prompt and soft prompts through the backbone.
-
-        Args:
-            side (`str`): `"user"` or `"item"`.
-            text_ids, text_mask (`torch.LongTensor` of shape `(batch, length)`): padded on either side.
-            readout_ids (`torch.LongTensor` of shape `(readout length,)`): the prompt's last words; the state at the
-                last is read.
-            id_vectors (`torch.FloatTensor` of shape `(batch, n, id_dim)`): of the ID encoder.
-            want_text (`bool`): also give the text's own states, for the score or the alignment loss.
-        """
-        if text_mask.shape != text_ids.shape:
-            raise ValueError(
-                f"`text_mask` must cover the text alone, shape {tuple(text_ids.shape)}, got {tuple(text_mask.shape)}; "
-                "soft prompts are added to it here."
-            )
-        batch, lengths = len(text_ids), text_mask.sum(1)
-        if not bool((lengths > 0).all()):
-            raise ValueError(f"Row {int((lengths == 0).nonzero()[0])} of the {side} texts has no token.")
-        run = [self.backbone, self.spec]
-        prompts = self.soft_prompts[side](id_vectors.float() / self.id_scale) if self.config.use_soft_prompts else None
-        n_prompts = 0 if prompts is None else prompts.layers[0][0].shape[2]
-        after = self.config.soft_prompt_position == "after_text"
-        aligns = (
-            self.training
-            and self.config.alignment_weight > 0
-            and prompts is not None
-            and prompts.pooled_values is not None
-        )
-        text_states = kept = None
-        if after or want_text or aligns:
-            with torch.no_grad():  # depends on nothing that is trained
-                text_states, kept = run_backbone(*run, text_ids, Columns.text(text_mask), keep=True)
-        readout_ids = readout_ids.to(text_ids.device).expand(batch, -1)
-        columns = Columns.readouts(torch.ones_like(readout_ids), lengths + n_prompts, lengths)
-        if after:
-            past = [kept] if prompts is None else [kept, prompts.segment(lengths)]
-            states, _ = run_backbone(*run, readout_ids, columns, past)
-        else:
-            columns = Columns.cat([Columns.text(text_mask, start=n_prompts), columns])
-            past = [] if prompts is None else [prompts.segment(0)]
-            states, _ = run_backbone(*run, torch.cat([text_ids, readout_ids], 1), columns, past)
-        weights = text_mask.to(states.device).float().unsqueeze(-1) / lengths.view(-1, 1, 1)
-        loss = None
-        if aligns:
-            values = [(v * weights.unsqueeze(1).to(v)).sum(2).flatten(1) for _, v in kept.layers.values()]
-            loss = layerwise_info_nce(prompts.pooled_values, values, self.config.alignment_temperature)
-        text_state = (text_states.float() * weights).sum(1) if text_states is not None else None
-        return Reading(states[:, -1].float(), text_state, loss)
 
     def forward(
         self,

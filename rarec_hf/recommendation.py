@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .attention_layout import Columns
+from .backbone_pass import run_backbone
+
 
 @dataclass
 class Recommendation:
@@ -91,8 +94,6 @@ class RecommendationMixin:
     @torch.no_grad()
     def encode_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> Tensor:
         """Mean text states `(n, hidden_size)` that the frozen LLM gives of items' texts alone, no soft prompts."""
-        from .attention_layout import Columns, run_backbone
-
         processor, rows = self._need_processor(), []
         lengths = processor.item_lengths()
         states = torch.empty(len(indices), self.config.text_config.get_text_config(decoder=True).hidden_size)

@@ -5,13 +5,14 @@ alignment).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .attention_layout import Columns, LayerShape, Segment
+from .attention_layout import Columns, Segment
+from .backbone_cache import LayerShape
 
 
 @dataclass
@@ -20,7 +21,7 @@ class SoftPrompts:
     Soft prompts of a batch.
 
     Args:
-        layers (`dict[int, tuple[Tensor, Tensor]]`): per layer K `(batch, heads, length, key_dim)` and V `(batch,
+        layers (`dict[int, tuple[Tensor, Tensor]]`): per cache layer K `(batch, heads, length, key_dim)` and V `(batch,
             heads, length, value_dim)`.
         pooled_values (`list[Tensor]`, *optional*): per layer, the mean of the projected values `(batch, heads *
             value_dim)` without the contextual instruction; what the alignment loss compares with the text. None where
@@ -32,8 +33,17 @@ class SoftPrompts:
 
     def segment(self, start: int | Tensor, group: int = 0) -> Segment:
         """As a segment of the cache whose positions begin at `start`."""
-        keys, _ = self.layers[0]
+        keys, _ = next(iter(self.layers.values()))
         return Segment(Columns.soft_prompts(keys.shape[0], keys.shape[2], start, keys.device, group), self.layers)
+
+    def __len__(self) -> int:
+        """Soft prompts a row."""
+        return next(iter(self.layers.values()))[0].shape[2]
+
+    def rows(self, rows: Tensor) -> SoftPrompts:
+        """Those of some rows of the batch."""
+        layers = {index: (keys[rows], values[rows]) for index, (keys, values) in self.layers.items()}
+        return SoftPrompts(layers, None if self.pooled_values is None else [v[rows] for v in self.pooled_values])
 
 
 class SoftPromptGenerator(nn.Module):
@@ -44,23 +54,23 @@ class SoftPromptGenerator(nn.Module):
     for each ID vector. The matrices of all layers are kept as the rows of one, so that a forward is a single product.
 
     Args:
-        shapes: the backbone's cache layers as measured.
+        shapes (`dict[int, LayerShape]`): the backbone's cache layers with keys and values, as measured.
         id_dim (`int`): width of the ID vectors, 0 to leave the reparameterization out (plain prefix tuning).
         context_length (`int`): 0 leaves the contextual instruction out.
         layer_specific (`bool`): False shares one projector among all layers (the paper's ablation).
     """
 
-    def __init__(self, shapes: Sequence[LayerShape], id_dim: int, context_length: int, layer_specific: bool = True):
+    def __init__(self, shapes: Mapping[int, LayerShape], id_dim: int, context_length: int, layer_specific: bool = True):
         super().__init__()
         if id_dim == 0 and context_length == 0:
             raise ValueError("A soft prompt needs ID vectors, a contextual instruction, or both; got neither.")
-        if not layer_specific and len(set(shapes)) > 1:
+        if not layer_specific and len(set(shapes.values())) > 1:
             raise ValueError(
-                f"One projector for all layers needs equal cache shapes, got {sorted(set(map(str, shapes)))}. "
+                f"One projector for all layers needs equal cache shapes, got {sorted(set(map(str, shapes.values())))}. "
                 "Set `layer_specific_projectors=True`."
             )
-        self.shapes, self.layer_specific = tuple(shapes), layer_specific
-        self.widths = [s.heads * (s.key_dim + s.value_dim) for s in self.shapes]
+        self.shapes, self.layer_specific = dict(shapes), layer_specific
+        self.widths = [s.heads * (s.key_dim + s.value_dim) for s in self.shapes.values()]
         projected = sum(self.widths) if layer_specific else self.widths[0]
         self.projector = nn.Linear(id_dim, projected) if id_dim else None
         self.context = nn.Parameter(torch.empty(context_length, sum(self.widths))) if context_length else None
@@ -84,7 +94,7 @@ class SoftPromptGenerator(nn.Module):
             if not self.layer_specific:
                 projected = projected.repeat(1, 1, len(self.shapes))
             parts.append(projected)
-        layers = dict(enumerate(self._split(torch.cat(parts, 1))))
+        layers = dict(zip(self.shapes, self._split(torch.cat(parts, 1)), strict=True))
         pooled = None
         if projected is not None:
             pooled = [values.transpose(1, 2).mean(1).flatten(1) for _, values in self._split(projected)]
@@ -96,7 +106,7 @@ class SoftPromptGenerator(nn.Module):
         value_dim)`.
         """
         pairs = []
-        for shape, layer in zip(self.shapes, flat.split(self.widths, -1), strict=True):
+        for shape, layer in zip(self.shapes.values(), flat.split(self.widths, -1), strict=True):
             layer = layer.unflatten(-1, (shape.heads, shape.key_dim + shape.value_dim)).transpose(1, 2)
             keys, values = layer.split([shape.key_dim, shape.value_dim], -1)
             pairs.append((keys, values))

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from rarec_hf.attention_layout import (
-    READOUT,
-    SOFT_PROMPT,
-    TEXT,
-    BackboneSpec,
-    Columns,
-    ReadOnlyLayer,
-    Window,
-    visibility,
-)
+from rarec_hf.attention_layout import READOUT, SOFT_PROMPT, TEXT, Columns, Window, visibility
+from rarec_hf.backbone_cache import ReadOnlyLayer
 
 
 def test_mask_rule_on_hand_made_columns():
@@ -76,8 +68,3 @@ def test_read_only_layer_stores_nothing_and_casts_at_the_boundary():
         assert keys.dtype == values.dtype == torch.bfloat16
         assert layer.get_seq_length() == 3
         assert layer.new is None
-
-
-def test_window_matters_only_beyond_its_size():
-    spec = BackboneSpec((), (("full_attention", None), ("sliding_attention", Window("sliding", 4))), 0, None)
-    assert [spec.window_matters(n) for n in (3, 4, 5)] == [False, False, True]

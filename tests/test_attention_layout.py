@@ -3,11 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarec_hf.attention_layout import (
-    Columns,
-    Segment,
-    run_backbone,
-)
+from rarec_hf.attention_layout import Columns, Segment
+from rarec_hf.backbone_pass import run_backbone
 from rarec_hf.backbone_probe import base_model_of, measure_backbone
 
 KINDS = ["llama", "qwen3", "gemma3", "mistral", "llama4", "gpt2"]
@@ -46,7 +43,7 @@ def keys_and_values(spec, length, batch=1, scale=1.0):
             scale * torch.randn(batch, s.heads, length, s.key_dim),
             scale * torch.randn(batch, s.heads, length, s.value_dim),
         )
-        for i, s in enumerate(spec.shapes)
+        for i, s in spec.shapes.items()
     }
 
 
@@ -98,7 +95,7 @@ def test_before_text_soft_prompts_are_what_a_cache_of_text_would_be(measured, ki
     kept.columns = Columns.soft_prompts(1, 3, 0, ids.device)
     tail, _ = run_backbone(base, spec, ids[:, 3:], Columns.text(mask[:, 3:], start=3), past=[kept])
     bare = base(input_ids=ids).last_hidden_state[:, 3:]
-    if any(window for _, window in spec.windows):
+    if spec.windows:
         assert (tail - bare).abs().amax(-1)[:, 3:].min() > 0.05
     else:
         close(tail, bare)
@@ -242,11 +239,11 @@ def test_a_cache_can_be_read_twice(measured):
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_more_positions_than_the_backbone_carries(measured, kind):
     name = "n_positions" if kind == "gpt2" else "max_position_embeddings"
-    base, spec = measured(kind, **{name: 8})
-    assert spec.max_positions == 8
-    ids, mask = some_text(7)
-    run_backbone(base, spec, ids[:, :6], Columns.text(mask[:, :6], start=2), past=[soft_prompt(spec, 2, 0)])
-    with pytest.raises(ValueError, match="9 positions.*exceed the 8"):
+    base, spec = measured(kind, **{name: 12})
+    assert spec.max_positions == 12
+    ids, mask = some_text(11)
+    run_backbone(base, spec, ids[:, :10], Columns.text(mask[:, :10], start=2), past=[soft_prompt(spec, 2, 0)])
+    with pytest.raises(ValueError, match="13 positions.*exceed the 12"):
         run_backbone(base, spec, ids, Columns.text(mask, start=2), past=[soft_prompt(spec, 2, 0)])
 
 
@@ -255,7 +252,7 @@ def test_a_segment_of_too_few_layers_and_columns_of_another_width(measured):
     ids, mask = some_text(4)
     short = soft_prompt(spec, 2, 0)
     del short.layers[2]
-    with pytest.raises(ValueError, match="holds 2 cache layers, the backbone has 3"):
+    with pytest.raises(ValueError, match="holds 2 cache layers with keys and values, the backbone has 3"):
         run_backbone(base, spec, ids, Columns.text(mask, start=2), past=[short])
     with pytest.raises(ValueError, match=r"columns of shape \(1, 4\).*got \(1, 3\)"):
         run_backbone(base, spec, ids, Columns.text(mask[:, :3]))

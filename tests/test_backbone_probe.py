@@ -8,7 +8,6 @@ from transformers import (
     BloomConfig,
     DeepseekV3Config,
     GPTNeoConfig,
-    JambaConfig,
     Lfm2Config,
     MambaConfig,
     MiniMaxConfig,
@@ -16,8 +15,10 @@ from transformers import (
     RobertaConfig,
 )
 
-from rarec_hf.attention_layout import Columns, LayerShape, Window, run_backbone
-from rarec_hf.backbone_probe import base_model_of, measure_backbone
+from rarec_hf.attention_layout import Columns, Window
+from rarec_hf.backbone_cache import CacheLayerSpec, LayerShape
+from rarec_hf.backbone_pass import run_backbone
+from rarec_hf.backbone_probe import BackboneRefused, base_model_of, measure_backbone
 
 _SIZES = {
     "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -37,12 +38,12 @@ def build(config):
 
 def test_shapes_windows_and_positions_are_measured(make_backbone):
     spec = measure_backbone(make_backbone("gemma3"))
-    assert spec.shapes == (LayerShape(2, 8, 8),) * 3
-    assert spec.windows == (("sliding_attention", Window("sliding", 4)), ("full_attention", None))
+    assert spec.layers == (CacheLayerSpec(LayerShape(2, 8, 8)),) * 3
+    assert spec.masks == (("sliding_attention", Window("sliding", 4)), ("full_attention", None))
     assert (spec.position_offset, spec.max_positions) == (0, 256)
-    assert measure_backbone(make_backbone("gpt2")).shapes == (LayerShape(4, 8, 8),) * 3
-    assert measure_backbone(make_backbone("mistral")).windows == ((None, Window("sliding", 4)),)
-    assert dict(measure_backbone(make_backbone("llama4")).windows)["chunked_attention"] == Window("chunked", 4)
+    assert measure_backbone(make_backbone("gpt2")).shapes == dict.fromkeys(range(3), LayerShape(4, 8, 8))
+    assert measure_backbone(make_backbone("mistral")).masks == ((None, Window("sliding", 4)),)
+    assert dict(measure_backbone(make_backbone("llama4")).masks)["chunked_attention"] == Window("chunked", 4)
 
 
 def test_keys_and_values_of_different_width():
@@ -55,7 +56,7 @@ def test_keys_and_values_of_different_width():
         "moe_intermediate_size": 16,
     }
     model = build(DeepseekV3Config(**_SIZES, **sizes, **experts, first_k_dense_replace=1))
-    assert measure_backbone(model).shapes == (LayerShape(1, 12, 4),) * 2
+    assert measure_backbone(model).shapes == dict.fromkeys(range(2), LayerShape(1, 12, 4))
 
 
 @pytest.mark.parametrize("config", [RobertaConfig(**_SIZES | {"pad_token_id": 1}, is_decoder=True), OPTConfig(
@@ -75,29 +76,30 @@ def test_position_ids_start_where_the_backbone_lets_them(config):
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4), "takes no `position_ids`"),
-        (BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4), "takes no `position_ids`"),
-        (BertConfig(**_SIZES), "a later token changes the states of an earlier one"),
-        (Lfm2Config(**_GROUPED, layer_types=["conv", "full_attention"]), "cache layer 0 is a LinearAttentionLayer"),
-        (JambaConfig(**_GROUPED, num_experts=2), "forward with a cache failed"),
-        (MiniMaxConfig(**_GROUPED, num_local_experts=2), "forward with a cache failed"),
         (
-            GPTNeoConfig(
-                vocab_size=64,
-                hidden_size=32,
-                num_layers=2,
-                num_heads=4,
-                window_size=8,
-                attention_types=[[["global", "local"], 1]],
-            ),  # fmt: skip
-            "does not honour a 4D attention mask",
+            MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=4),
+            "its forward leaves no keys and values",
         ),
+        (BertConfig(**_SIZES), "a later token changes the states of an earlier one.*is_decoder=True"),
+        (MiniMaxConfig(**_GROUPED, num_local_experts=2), "failed .ValueError: MiniMax uses cache of its own"),
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )
 def test_a_backbone_that_cannot_is_refused_by_type_and_reason(config, reason):
-    with pytest.raises(ValueError, match=f"Backbone type `{config.model_type}`.*{reason}.*Use a decoder-only"):
+    with pytest.raises(BackboneRefused, match=f"Backbone type `{config.model_type}`.*{reason}.*Use a causal LM"):
         measure_backbone(build(config))
+
+
+def test_what_a_type_cannot_do_is_recorded():
+    hybrid = measure_backbone(build(Lfm2Config(**_GROUPED, layer_types=["conv", "full_attention"])))
+    assert hybrid.layers[0] == CacheLayerSpec(None, linear_states=1) and list(hybrid.shapes) == [1]
+    assert hybrid.equal_lengths and not hybrid.after_text and "one length" in hybrid.every_position
+    without_positions = measure_backbone(build(BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4)))
+    assert not without_positions.takes_positions and without_positions.equal_lengths
+    both_ways = measure_backbone(build(BertConfig(**_SIZES)), bidirectional=True)
+    assert "both directions" in both_ways.after_text and both_ways.every_position
+    with pytest.raises(BackboneRefused, match="`bidirectional=True` was asked for, but no token sees a later one"):
+        measure_backbone(build(BertConfig(**_SIZES, is_decoder=True)), bidirectional=True)
 
 
 def test_a_window_inside_the_attention_limits_the_sequence():

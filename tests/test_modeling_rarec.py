@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from rarec_hf import RARecConfig, RARecForSequentialRecommendation
-from rarec_hf.attention_layout import Columns, run_backbone
+from rarec_hf.attention_layout import Columns
+from rarec_hf.backbone_pass import run_backbone
 from rarec_hf.soft_prompt import SoftPrompts
 
 POSITIONS = ["before_text", "after_text"]

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarec_hf.attention_layout import LayerShape
+from rarec_hf.backbone_cache import LayerShape
 from rarec_hf.soft_prompt import SoftPromptGenerator
 
 # K and V of different width, other head counts in other layers
-UNEVEN = (LayerShape(2, 3, 5), LayerShape(1, 4, 4), LayerShape(3, 2, 1))
-EVEN = (LayerShape(2, 3, 4),) * 3
+UNEVEN = {0: LayerShape(2, 3, 5), 1: LayerShape(1, 4, 4), 3: LayerShape(3, 2, 1)}  # layer 2 has no keys
+EVEN = dict.fromkeys(range(3), LayerShape(2, 3, 4))
 
 
 def generator(shapes=UNEVEN, id_dim=6, context_length=2, **arguments):
@@ -21,11 +21,11 @@ def generator(shapes=UNEVEN, id_dim=6, context_length=2, **arguments):
 
 def test_shapes_of_keys_and_values_follow_the_backbone():
     prompts = generator()(torch.randn(4, 3, 6))
-    for layer, shape in enumerate(UNEVEN):
+    for number, (layer, shape) in enumerate(UNEVEN.items()):
         keys, values = prompts.layers[layer]
         assert keys.shape == (4, shape.heads, 2 + 3, shape.key_dim)
         assert values.shape == (4, shape.heads, 2 + 3, shape.value_dim)
-        assert prompts.pooled_values[layer].shape == (4, shape.heads * shape.value_dim)
+        assert prompts.pooled_values[number].shape == (4, shape.heads * shape.value_dim)
     assert generator().length == 3
 
 
@@ -33,7 +33,7 @@ def test_each_layer_has_its_own_projector_and_instruction():
     """p^l = W^l v + b^l and c^l, read off the matrices by hand."""
     made, vectors = generator(), torch.randn(2, 1, 6)
     prompts, start = made(vectors), 0
-    for layer, shape in enumerate(UNEVEN):
+    for layer, shape in UNEVEN.items():
         for head in range(shape.heads):
             width = shape.key_dim + shape.value_dim
             weight, bias = made.projector.weight[start : start + width], made.projector.bias[start : start + width]
@@ -52,10 +52,10 @@ def test_pooled_values_leave_the_instruction_out_and_average_the_id_vectors():
     with torch.no_grad():
         made.context.add_(100)
     again = made(vectors)
-    for layer in range(3):
+    for number, layer in enumerate(UNEVEN):
         expected = prompts.layers[layer][1][:, :, 2:].mean(2).flatten(1)
-        torch.testing.assert_close(prompts.pooled_values[layer], expected)
-        assert torch.equal(again.pooled_values[layer], prompts.pooled_values[layer])
+        torch.testing.assert_close(prompts.pooled_values[number], expected)
+        assert torch.equal(again.pooled_values[number], prompts.pooled_values[number])
 
 
 def test_one_projector_for_all_layers():

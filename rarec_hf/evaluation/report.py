@@ -14,7 +14,7 @@ import numpy as np
 from ..whole_files import replacing
 from .charts import plot_metrics
 from .evaluator import paired_difference
-from .metrics import DEFAULT_KS, Ranks, metricmetric_label, summarize
+from .metrics import DEFAULT_KS, Ranks, metric_label, summarize
 
 SHOWN_KS = (10, 50, 100)
 HEADLINE = ("ndcg@10", "hit_rate@10")  # compared with the reference, and drawn

@@ -75,7 +75,10 @@ def test_saved_files_hold_what_the_report_holds(report, tmp_path):
     assert difference["mean"] == pytest.approx(summarize(ranks(0))["ndcg@10"] - summarize(ranks(1))["ndcg@10"])
     assert difference["low"] < difference["mean"] < difference["high"]
     assert content["methods"][1]["difference"] == {}
-    assert (folder / "metrics.md").read_text("utf-8") == report.to_markdown()
+    page = (folder / "metrics.md").read_text("utf-8")
+    assert page.startswith(report.to_markdown())
+    for name in ("HR@1", "HR@5", "HR@20", "NDCG@1", "NDCG@50", "NDCG@100", "MRR", "mean rank"):
+        assert f"\n| {name} | " in page[len(report.to_markdown()) :]
     assert (folder / "metrics.png").read_bytes().startswith(PNG)
     table = pd.read_parquet(folder / "ranks.parquet")
     assert list(table.columns) == ["user", "method", "greater", "ties", "candidates"]
