@@ -128,7 +128,7 @@ def main() -> None:
             "data_fingerprint": split.interactions.fingerprint(),
             "seed": training.seed,
             "backbone": backbone_line,
-            **{f"samples_{name}": value for name, value in drawn.items()},
+            **drawn,
             "minutes": round(minutes, 1),
         } | ({"peak_anonymous_memory_gib": round(memory.gib, 2)} if memory.gib else {})
         report.save(folder)

@@ -98,7 +98,9 @@ class ActivationCheckpointingMixin:
             )
         for one, other in zip(*gradients, strict=True):
             if not torch.allclose(one, other, atol=1e-4 * max(1.0, one.abs().max().item())):
-                raise ValueError("Recomputed blocks give other gradients here. Train without activation checkpointing.")
+                raise ValueError(
+                    "Recomputed blocks give other gradients here. Train without activation checkpointing."
+                )
 
 
 __all__ = ["ActivationCheckpointingMixin"]

@@ -29,8 +29,8 @@ class BackboneSpec:
         position_offset: what a position id starts at (RoBERTa types: `padding_idx + 1`).
         max_positions: longest sequence that the backbone's position embedding carries, or None.
         max_columns: most columns among which sparse attention still sees every one, or None.
-        equal_lengths: rows that continue kept text must be of one length, because positions are counted through padding,
-            states run through it, or padding in the cache is read.
+        equal_lengths: rows that continue kept text must be of one length, because positions are counted through
+            padding, states run through it, or padding in the cache is read.
         bidirectional: text tokens see later ones (BERT types).
         after_text: "" where text continued from a kept cache equals the same text in one pass, else why not.
         every_position: "" where readouts of several groups can share a pass, else why not.
@@ -77,7 +77,8 @@ def run_backbone(
         keep (`bool`): also return what the tokens leave in the cache, to be read by a later pass.
 
     Returns:
-        States of the last layer `(batch, n, hidden)`, in the order of the tokens given, and the kept `Segment` or None.
+        States of the last layer `(batch, n, hidden)`, in the order of the tokens given, and the kept `Segment` or
+        None.
 
     Raises:
         ValueError: widths of ids and columns differ, a segment lacks a layer, the sequence is longer than the backbone
@@ -129,7 +130,9 @@ def _check_limits(spec: BackboneSpec, columns: Columns, keys: Columns, past: Seq
         )
     padded = ((s.columns.kind != SOFT_PROMPT) & ~s.columns.real for s in past)
     if spec.equal_lengths and any(bool(padding.any()) for padding in padded):
-        raise ValueError("This backbone continues kept text only in rows of one length; run rows of each length apart.")
+        raise ValueError(
+            "This backbone continues kept text only in rows of one length; run rows of each length apart."
+        )
 
 
 def _attention_mask(base: nn.Module, spec: BackboneSpec, columns: Columns, keys: Columns, cache: DynamicCache):

@@ -80,8 +80,8 @@ def measure_backbone(language_model: PreTrainedModel, bidirectional: bool = Fals
     finally:
         base.train(was_training)
     raise BackboneRefused(
-        f"Backbone type `{name}` ({type(language_model).__name__}) cannot carry soft prompts: {problem}. Use a causal LM "
-        "whose attention layers keep keys and values in a `DynamicCache`, such as Llama, Qwen or Gemma types."
+        f"Backbone type `{name}` ({type(language_model).__name__}) cannot carry soft prompts: {problem}. Use a causal "
+        "LM whose attention layers keep keys and values in a `DynamicCache`, such as Llama, Qwen or Gemma types."
     )
 
 
@@ -95,7 +95,8 @@ class _Measurement:
     def __init__(self, base: nn.Module, language_model: PreTrainedModel, bidirectional: bool, device: torch.device):
         self.base, self.bidirectional = base, bidirectional
         self.config = base.config.get_text_config(decoder=True)
-        self.ids = torch.tensor([[3, 5, 4, 6, 7, 3]], device=device) % language_model.get_input_embeddings().num_embeddings
+        vocabulary = language_model.get_input_embeddings().num_embeddings
+        self.ids = torch.tensor([[3, 5, 4, 6, 7, 3]], device=device) % vocabulary
 
     def spec(self) -> BackboneSpec:
         layers, plain = self._cache_layers()
@@ -157,8 +158,8 @@ class _Measurement:
             raise _Cannot("`bidirectional=True` was asked for, but no token sees a later one")
         if not self.bidirectional and not _close(whole[:, :3], plain):
             raise _Cannot(
-                "a later token changes the states of an earlier one. BERT types: load it with `is_decoder=True`, or set "
-                "`bidirectional=True`"
+                "a later token changes the states of an earlier one. BERT types: load it with `is_decoder=True`, or "
+                "set `bidirectional=True`"
             )
         return whole
 

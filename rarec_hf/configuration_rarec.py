@@ -28,8 +28,8 @@ class RARecConfig(PreTrainedConfig):
             `path:...`); a slim checkpoint loads them from there.
         backbone_fingerprint (`str`, *optional*): hash of the backbone's weights, whatever their dtype. Other weights
             are refused on load.
-        bidirectional (`bool`): the backbone's text tokens see later ones too, as BERT's do; the paper pairs RA-Rec with
-            BERT. Only for types that can (their configs have `is_decoder`), and with `"before_text"`.
+        bidirectional (`bool`): the backbone's text tokens see later ones too, as BERT's do; the paper pairs RA-Rec
+            with BERT. Only for types that can (their configs have `is_decoder`), and with `"before_text"`.
         soft_prompt_position (`str`): `"before_text"` as in the paper: every text token reads the soft prompts.
             `"after_text"`: the text runs alone and without gradient, then a few readout tokens read text and soft
             prompts.

@@ -117,6 +117,7 @@ class RARecForSequentialRecommendation(
             if module.context is not None:
                 init.normal_(module.context, std=std)
         elif isinstance(module, EncoderPlusLLMScore):
+            init.normal_(module.user_head.weight, std=std)
             init.normal_(module.item_head.weight, std=std)
             module.reset()
 

@@ -180,9 +180,32 @@ class RecommendationMixin:
             raise ValueError(
                 "Item representations are missing or older than the weights. Call `model.index_catalogue()` first."
             )
-        was_training = self.training
-        self.eval()
         scores = np.empty((len(histories), len(processor.item_ids)), dtype=np.float32)
+        item_vectors = self.id_encoder.item_vectors()
+        for rows, users, vectors in self._represented(histories, batch_size):
+            items = self._catalogue.items.to(users.device)
+            scores[rows] = self.combine(users, items, vectors, item_vectors).float().cpu().numpy()
+        return scores
+
+    @torch.no_grad()
+    def represent_users(
+        self, histories: Sequence[Sequence[int]], batch_size: int = 16, progress: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Representations `(n, width)` and the ID encoder's vectors `(n, interests, id_dim)` of histories of item
+        indices; `combine` makes scores of them."""
+        users: list[Tensor] = [None] * len(histories)
+        vectors: list[Tensor] = [None] * len(histories)
+        bar = tqdm(total=len(histories), desc="Reading histories", unit="user", disable=not progress)
+        for rows, some_users, some_vectors in self._represented(histories, batch_size):
+            for place, row in enumerate(rows):
+                users[row], vectors[row] = some_users[place], some_vectors[place]
+            bar.update(len(rows))
+        bar.close()
+        return torch.stack(users), torch.stack(vectors)
+
+    def _represented(self, histories, batch_size: int) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        processor, was_training = self._need_processor(), self.training
+        self.eval()
         limit = self.config.id_encoder_config.max_history
         for rows in length_sorted_batches([len(h) for h in histories], batch_size):
             inputs = self._inputs_to_device(processor.user_inputs([histories[r] for r in rows], limit))
@@ -191,11 +214,9 @@ class RecommendationMixin:
             state = self.read(
                 "user", inputs["user_text_ids"], inputs["user_text_mask"], inputs["user_readout_ids"], vectors
             ).state
-            users = self.score_head.user(state, self.pooled_text(history) if self.score_head.uses_text else None)
-            items = self._catalogue.items.to(users.device)
-            scores[rows] = self.combine(users, items, vectors, self.id_encoder.item_vectors()).float().cpu().numpy()
+            pooled = self.pooled_text(history) if self.score_head.uses_text else None
+            yield rows, self.score_head.user(state, pooled), vectors
         self.train(was_training)
-        return scores
 
     def recommend(
         self,

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-# A cosine must weigh several logits to matter beside an ID encoder's; in this unit the gain gets there at the heads'
+# A cosine must weigh several logits to matter beside an ID encoder's; in this unit a gain gets there at the heads'
 # learning rate.
-TEXT_GAIN_UNIT = 32.0
+GAIN_UNIT = 32.0
 
 
 class DotProductScore(nn.Module):
@@ -36,12 +36,13 @@ class DotProductScore(nn.Module):
 
 class EncoderPlusLLMScore(nn.Module):
     """
-    The LLM's part of `y_ui = F(u, i) + g * cos(q_u, t_i) + (A h_u) . (B h_i)`, F being the ID encoder's own score.
+    The LLM's part of `y_ui = F(u, i) + g_t cos(q_u, t_i) + g_h cos(A h_u, B h_i)`, F being the ID encoder's own score.
 
     t_i is the item's text state from the frozen LLM (mean over tokens), centred and whitened; q_u is the
-    recency-weighted mean of the history's; h_u and h_i are the readout states that the soft prompts steer. g and A
-    start at zero, so that an untrained model ranks exactly as its ID encoder and learns only what the text adds.
-    Whitening answers the narrow cone that a frozen LLM's states crowd in.
+    recency-weighted mean of the history's; h_u and h_i are the readout states that the soft prompts steer. Both gains
+    start at zero, so that an untrained model ranks exactly as its ID encoder and learns only what the text adds;
+    cosines bound what a short training can do wrong. Whitening answers the narrow cone that a frozen LLM's states
+    crowd in.
     """
 
     uses_encoder, uses_text, objective_scale = True, True, 1.0
@@ -52,15 +53,24 @@ class EncoderPlusLLMScore(nn.Module):
         self.width = self.text_dim + score_dim
         self.register_buffer("text_mean", torch.zeros(hidden_size))
         self.register_buffer("text_whitening", torch.eye(hidden_size, self.text_dim))
-        self.text_gain = nn.Parameter(torch.zeros(()))  # in units of TEXT_GAIN_UNIT
+        self.gains = nn.Parameter(torch.zeros(2))  # of text and readout states, in units of GAIN_UNIT
         self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
         self.item_head = nn.Linear(hidden_size, score_dim, bias=False)
 
     @torch.no_grad()
     def reset(self) -> None:
-        init.zeros_(self.user_head.weight)
-        init.zeros_(self.text_gain)
+        init.zeros_(self.gains)
+
+    @torch.no_grad()
+    def set_gains(self, text: float, readout: float) -> None:
+        """Sets g_t and g_h, in the score's own scale."""
+        self.gains.copy_(torch.tensor([text, readout]) / GAIN_UNIT)
+
+    def get_gains(self) -> tuple[float, float]:
+        """g_t and g_h, in the score's own scale."""
+        text, readout = (self.gains.detach() * GAIN_UNIT).tolist()
+        return text, readout
 
     @torch.no_grad()
     def fit_whitening(self, text_states: Tensor, ridge: float = 0.1) -> None:
@@ -88,15 +98,17 @@ class EncoderPlusLLMScore(nn.Module):
         return nn.functional.normalize((text_state - self.text_mean) @ self.text_whitening, dim=-1)
 
     def user(self, state: Tensor, pooled_text: Tensor) -> Tensor:
-        """`(batch, width)` from readout states and the pooled text `(batch, hidden)` of the history."""
-        return torch.cat([TEXT_GAIN_UNIT * self.text_gain * pooled_text, self.user_head(self.state_norm(state))], -1)
+        """`(batch, width)` from readout states and the pooled text `(batch, text_dim)` of the history."""
+        readout = nn.functional.normalize(self.user_head(self.state_norm(state)), dim=-1)
+        text_gain, readout_gain = GAIN_UNIT * self.gains
+        return torch.cat([text_gain * pooled_text, readout_gain * readout], -1)
 
     def item(self, state: Tensor, text: Tensor) -> Tensor:
         """`(n, width)` from readout states and text vectors `(n, hidden)`."""
-        return torch.cat([text, self.item_head(self.state_norm(state))], -1)
+        return torch.cat([text, nn.functional.normalize(self.item_head(self.state_norm(state)), dim=-1)], -1)
 
 
 SCORES = {"dot_product": DotProductScore, "encoder_plus_llm": EncoderPlusLLMScore}
 
 
-__all__ = ["SCORES", "TEXT_GAIN_UNIT", "DotProductScore", "EncoderPlusLLMScore"]
+__all__ = ["GAIN_UNIT", "SCORES", "DotProductScore", "EncoderPlusLLMScore"]

@@ -60,14 +60,16 @@ class SoftPromptGenerator(nn.Module):
         layer_specific (`bool`): False shares one projector among all layers (the paper's ablation).
     """
 
-    def __init__(self, shapes: Mapping[int, LayerShape], id_dim: int, context_length: int, layer_specific: bool = True):
+    def __init__(
+        self, shapes: Mapping[int, LayerShape], id_dim: int, context_length: int, layer_specific: bool = True
+    ):
         super().__init__()
         if id_dim == 0 and context_length == 0:
             raise ValueError("A soft prompt needs ID vectors, a contextual instruction, or both; got neither.")
         if not layer_specific and len(set(shapes.values())) > 1:
             raise ValueError(
-                f"One projector for all layers needs equal cache shapes, got {sorted(set(map(str, shapes.values())))}. "
-                "Set `layer_specific_projectors=True`."
+                "One projector for all layers needs equal cache shapes, got "
+                f"{sorted(set(map(str, shapes.values())))}. Set `layer_specific_projectors=True`."
             )
         self.shapes, self.layer_specific = dict(shapes), layer_specific
         self.widths = [s.heads * (s.key_dim + s.value_dim) for s in self.shapes.values()]

@@ -1,4 +1,6 @@
-"""Types of causal LMs, each with the checks of `benchmarks/backbones`: a fast choice here, all of them under `slow`."""
+"""
+Types of causal LMs, each with the checks of `benchmarks/backbones`: a fast choice here, all of them under `slow`.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,11 @@ def test_every_type():
 def test_the_exactness_check_fails_for_a_dropped_soft_prompt(monkeypatch):
     """The checks above would be worth nothing if they passed without soft prompts."""
     honest = checks.run_backbone
-    monkeypatch.setattr(checks, "run_backbone", lambda base, spec, ids, columns, past=(), **k: honest(base, spec, ids, columns, **k))
+
+    def forgetful(base, spec, ids, columns, past=(), **options):
+        return honest(base, spec, ids, columns, **options)
+
+    monkeypatch.setattr(checks, "run_backbone", forgetful)
     result = check_type("llama", only=("exact", "after_text"))
     assert result.status == "wrong" and "soft prompts against the reference" in result.reason
     assert result.checks["after_text"].startswith("WRONG")
@@ -151,8 +157,8 @@ def test_the_forward_path_holds_no_model_names():
     pattern = re.compile(rf"\b({'|'.join(sorted(names, key=len, reverse=True))})\b")
     package = Path(__file__).parent.parent / "rarec_hf"
     files = (
-        "attention_layout", "backbone_cache", "backbone_pass", "backbone_probe", "reading", "soft_prompt", "modeling_rarec",
-        "activation_checkpointing", "recommendation", "scoring",
+        "attention_layout", "backbone_cache", "backbone_pass", "backbone_probe", "reading", "soft_prompt",
+        "modeling_rarec", "activation_checkpointing", "recommendation", "scoring",
     )  # fmt: skip
     for file in files:
         found = [(line, m) for line, code in code_lines(package / f"{file}.py") for m in pattern.findall(code)]

@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarec_hf.scoring import SCORES, TEXT_GAIN_UNIT, DotProductScore, EncoderPlusLLMScore
+from rarec_hf.scoring import GAIN_UNIT, SCORES, DotProductScore, EncoderPlusLLMScore
 
 
 @pytest.fixture
 def head():
     torch.manual_seed(0)
     made = EncoderPlusLLMScore(hidden_size=6, text_dim=4, score_dim=3)
+    torch.nn.init.normal_(made.user_head.weight)
     torch.nn.init.normal_(made.item_head.weight)
     made.reset()
     return made
@@ -76,13 +77,12 @@ def test_it_starts_by_adding_nothing(head):
     assert items.shape == (5, head.width)
     assert torch.equal(users @ items.T, torch.zeros(3, 5))
     (users @ items.T)[0, 1].backward()  # and learns all the same
-    assert head.text_gain.grad.abs() > 0
-    assert head.user_head.weight.grad.abs().sum() > 0
+    assert head.gains.grad.abs().min() > 0
 
 
 def test_score_by_hand(head):
     with torch.no_grad():
-        head.text_gain.fill_(2.0)
+        head.gains.copy_(torch.tensor([2.0, 0.5]))
         head.user_head.weight.normal_()
     state_u, state_i = torch.randn(1, 6) * 9 + 4, torch.randn(1, 6)
     pooled, text = torch.randn(1, 4), torch.randn(1, 4)
@@ -90,10 +90,19 @@ def test_score_by_hand(head):
     def normed(x):
         return (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt()
 
-    expected = 2 * TEXT_GAIN_UNIT * (pooled @ text.T)
-    expected = expected + (normed(state_u) @ head.user_head.weight.T) @ (normed(state_i) @ head.item_head.weight.T).T
+    expected = 2 * GAIN_UNIT * (pooled @ text.T)
+    a, b = normed(state_u) @ head.user_head.weight.T, normed(state_i) @ head.item_head.weight.T
+    expected = expected + 0.5 * GAIN_UNIT * torch.nn.functional.cosine_similarity(a, b).view(1, 1)
     score = head.user(state_u, pooled) @ head.item(state_i, text).T
     torch.testing.assert_close(score, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_gains_are_set_and_read_in_the_scale_of_the_score(head):
+    head.set_gains(4.0, 0.5)
+    assert head.get_gains() == pytest.approx((4.0, 0.5))
+    user, item = head.user(torch.randn(1, 6), torch.eye(4)[:1]), head.item(torch.randn(1, 6), torch.eye(4)[:1])
+    assert user[:, :4].norm().item() == pytest.approx(4.0) and user[:, 4:].norm().item() == pytest.approx(0.5)
+    assert item[:, 4:].norm().item() == pytest.approx(1.0)
 
 
 def test_dot_product_is_the_papers(head):

@@ -91,7 +91,8 @@ def wrapped(lm: PreTrainedModel, **config) -> RARecForSequentialRecommendation:
 def layers(model, model_type) -> str:
     """Cache layers with keys and values, and what they hold."""
     shapes = model.spec.shapes
-    kinds = dict.fromkeys(f"{s.heads}x{s.key_dim}" + f"/{s.value_dim}" * (s.value_dim != s.key_dim) for s in shapes.values())
+    names = (f"{s.heads}x{s.key_dim}" + f"/{s.value_dim}" * (s.value_dim != s.key_dim) for s in shapes.values())
+    kinds = dict.fromkeys(names)
     return f"{len(shapes)}/{len(model.spec.layers)} {', '.join(kinds)}"
 
 
@@ -205,7 +206,9 @@ def every_position(model, model_type) -> str:
 
 
 def windows(model, model_type) -> str:
-    """In every layer the last of 48 text tokens reads the soft prompts although its window is 32, and text as before."""
+    """
+    In every layer the last of 48 text tokens reads the soft prompts although its window is 32, and text as before.
+    """
     spec, base, length = model.spec, model.backbone, 48
     if not spec.windows:
         limit = spec.max_positions
@@ -297,7 +300,8 @@ def save_and_load(model, model_type) -> str:
 CHECKS: dict[str, Callable] = {
     check.__name__: check
     for check in (
-        layers, exact, gradients, padding, windows, after_text, every_position, checkpointing, eager_sdpa, save_and_load
+        layers, exact, gradients, padding, windows, after_text, every_position, checkpointing, eager_sdpa,
+        save_and_load,
     )
 }  # fmt: skip
 
@@ -332,9 +336,8 @@ def prompts_of_text(base, spec, ids: Tensor) -> Segment:
     positions = {"position_ids": torch.arange(ids.shape[1])[None] + offset} if spec.takes_positions else {}
     base(input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache, use_cache=True, **positions)
     layers = {i: (cache.layers[i].keys.clone(), cache.layers[i].values.clone()) for i in spec.shapes}
-    index = {
-        i: layer.indexer_keys.clone() for i, layer in enumerate(cache.layers) if getattr(layer, "indexer_keys", None) is not None
-    }
+    keys = ((i, getattr(layer, "indexer_keys", None)) for i, layer in enumerate(cache.layers))
+    index = {i: key.clone() for i, key in keys if key is not None}
     return Segment(Columns.soft_prompts(1, ids.shape[1], 0, ids.device), layers, indexer=index)
 
 

@@ -18,22 +18,23 @@ Transformers {version}. Made by
 
 {totals}
 
-A model of a type in this table works whatever its name; one that is not here is measured when it is wrapped, in the same
-way, and refused with a reason if it cannot.
+A model of a type in this table works whatever its name; one that is not here is measured when it is wrapped, in the
+same way, and refused with a reason if it cannot. In the table:
 
-| column | what was checked |
-| :--- | :--- |
-| layers | cache layers with keys and values / cache layers; heads x width (key/value width where they differ), measured |
-| exact | [P; T] in one pass of the bare backbone equals P's keys and values as soft prompts, then T, to 1e-4 in fp32, and a dropped soft prompt fails; "attention function": for hybrids, against a replaced attention function |
-| gradients | keys and values of every layer with K/V get a gradient that is not zero |
-| padding | left- and right-padded rows give the states of the rows alone |
-| windows | under a window of 32 tokens the last of 48 sees the soft prompts in every layer, and text is read as by the bare backbone |
-| after text | `soft_prompt_position="after_text"` |
-| every position | readouts at several positions of one text share a pass |
-| checkpointing | activation checkpointing gives the same states and gradients |
-| eager = sdpa | both attention functions agree |
-| save, load | a slim folder gives the same states again |
-| PEFT | `PrefixTuningConfig(task_type="CAUSAL_LM")` runs forward and backward with a gradient in every layer (not checked for correctness) |
+- **layers**: cache layers with keys and values / cache layers; heads x width (key/value width where they differ), as
+  measured.
+- **exact**: [P; T] in one pass of the bare backbone equals P's keys and values as soft prompts, then T, to 1e-4 in
+  fp32, and a dropped soft prompt fails. "attention function": for hybrids, against a replaced attention function.
+- **gradients**: keys and values of every layer that has them get a gradient that is not zero.
+- **padding**: left- and right-padded rows give the states of the rows alone.
+- **windows**: under a window of 32 tokens the last of 48 sees the soft prompts in every layer, and text is read as by
+  the bare backbone.
+- **after text**: `soft_prompt_position="after_text"`; **every position**: readouts at several positions of one text
+  share a pass.
+- **checkpointing**: activation checkpointing gives the same states and gradients.
+- **eager = sdpa**: both attention functions agree. **save, load**: a slim folder gives the same states again.
+- **PEFT**: its prefix tuning (`task_type="CAUSAL_LM"`) runs forward and backward with a gradient in every layer; not
+  checked for correctness.
 """
 COLUMNS = {
     "layers": "layers", "exact": "exact", "gradients": "gradients", "padding": "padding", "windows": "windows",

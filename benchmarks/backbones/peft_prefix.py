@@ -1,4 +1,6 @@
-"""PEFT's prefix tuning on the same tiny models: whether it runs forward and backward with a gradient in every layer."""
+"""
+PEFT's prefix tuning on the same tiny models: whether it runs forward and backward with a gradient in every layer.
+"""
 
 from __future__ import annotations
 

@@ -14,34 +14,64 @@ WINDOW = 32  # of every type that has one
 
 # What a size field becomes, wherever a config has it as a whole number
 _SIZES = [
-    (LAYERS, "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers "
-    "num_encoder_layers num_blocks"),
-    (WIDTH, "hidden_size n_embd d_model embedding_dim emb_dim embedding_size input_embedding_size "
-    "output_embedding_size dim_model lru_width attention_hidden_size dim_model_base index_topk"),
-    (HEADS, "num_attention_heads n_head n_heads num_heads attention_heads encoder_attention_heads "
-    "decoder_attention_heads num_decoder_attention_heads num_encoder_attention_heads swa_num_attention_heads "
-    "num_query_groups index_n_heads hc_lowrank num_experts num_local_experts n_routed_experts moe_num_experts "
-    "linear_num_value_heads linear_num_heads zero_expert_num prompt_length o_groups"),
-    (KV_HEADS, "num_key_value_heads num_kv_heads swa_num_key_value_heads num_global_key_value_heads "
-    "num_experts_per_tok num_experts_per_token moe_topk moe_k linear_num_key_heads n_groups conv_L_cache"),
-    (HEAD_DIM, "head_dim kv_channels attention_head_size d_head dim_head swa_head_dim v_head_dim qk_nope_head_dim "
-    "global_head_dim attention_head_dim linear_key_head_dim linear_value_head_dim linear_head_dim index_head_dim "
-    "d_rel gated_norm_rank adapter_rank laurel_rank ple_embed_dim kv_lora_rank"),
-    (8, "qk_rope_head_dim rotary_dim mamba_d_state state_size ssm_state_size mamba_dt_rank time_step_rank chunk_size "
-    "mamba_chunk_size router_hidden_size position_bias_num_buckets block_size hidden_size_per_layer_input"),
+    (
+        LAYERS,
+        "num_hidden_layers n_layer n_layers num_layers encoder_layers decoder_layers num_decoder_layers "
+        "num_encoder_layers num_blocks",
+    ),
+    (
+        WIDTH,
+        "hidden_size n_embd d_model embedding_dim emb_dim embedding_size input_embedding_size "
+        "output_embedding_size dim_model lru_width attention_hidden_size dim_model_base index_topk",
+    ),
+    (
+        HEADS,
+        "num_attention_heads n_head n_heads num_heads attention_heads encoder_attention_heads "
+        "decoder_attention_heads num_decoder_attention_heads num_encoder_attention_heads swa_num_attention_heads "
+        "num_query_groups index_n_heads hc_lowrank num_experts num_local_experts n_routed_experts moe_num_experts "
+        "linear_num_value_heads linear_num_heads zero_expert_num prompt_length o_groups",
+    ),
+    (
+        KV_HEADS,
+        "num_key_value_heads num_kv_heads swa_num_key_value_heads num_global_key_value_heads "
+        "num_experts_per_tok num_experts_per_token moe_topk moe_k linear_num_key_heads n_groups conv_L_cache",
+    ),
+    (
+        HEAD_DIM,
+        "head_dim kv_channels attention_head_size d_head dim_head swa_head_dim v_head_dim qk_nope_head_dim "
+        "global_head_dim attention_head_dim linear_key_head_dim linear_value_head_dim linear_head_dim index_head_dim "
+        "d_rel gated_norm_rank adapter_rank laurel_rank ple_embed_dim kv_lora_rank",
+    ),
+    (
+        8,
+        "qk_rope_head_dim rotary_dim mamba_d_state state_size ssm_state_size mamba_dt_rank time_step_rank chunk_size "
+        "mamba_chunk_size router_hidden_size position_bias_num_buckets block_size hidden_size_per_layer_input",
+    ),
     (24, "qk_head_dim"),
-    (128, "intermediate_size ffn_dim encoder_ffn_dim decoder_ffn_dim dff dim_ff d_inner ffn_hidden_size "
-    "feed_forward_size intermediate_size_mlp dense_intermediate_size"),
-    (WINDOW, "moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size "
-    "shared_experts_intermediate_size moe_shared_expert_intermediate_size q_lora_rank o_lora_rank "
-    "pronunciation_embed_dim shape_embed_dim sliding_window sliding_window_size attention_window_size "
-    "attention_chunk_size window_size local_attention local_attention_window_len"),
-    (1, "n_group topk_group num_expert_group first_k_dense_replace num_dense_layers num_nextn_predict_layers "
-    "moe_layer_start_index"),
-    (VOCABULARY, "vocab_size vocab_size_per_layer_input shape_vocab_size pronunciation_vocab_size "
-    "unpadded_vocab_size encoder_hash_byte_group_vocab ngram_vocab_size_base max_position_embeddings n_positions "
-    "n_ctx max_seq_len context_length model_max_length max_target_positions max_source_positions "
-    "position_bias_max_distance rel_extent original_max_position_embeddings"),
+    (
+        128,
+        "intermediate_size ffn_dim encoder_ffn_dim decoder_ffn_dim dff dim_ff d_inner ffn_hidden_size "
+        "feed_forward_size intermediate_size_mlp dense_intermediate_size",
+    ),
+    (
+        WINDOW,
+        "moe_intermediate_size shared_expert_intermediate_size shared_intermediate_size expert_ffn_hidden_size "
+        "shared_experts_intermediate_size moe_shared_expert_intermediate_size q_lora_rank o_lora_rank "
+        "pronunciation_embed_dim shape_embed_dim sliding_window sliding_window_size attention_window_size "
+        "attention_chunk_size window_size local_attention local_attention_window_len",
+    ),
+    (
+        1,
+        "n_group topk_group num_expert_group first_k_dense_replace num_dense_layers num_nextn_predict_layers "
+        "moe_layer_start_index",
+    ),
+    (
+        VOCABULARY,
+        "vocab_size vocab_size_per_layer_input shape_vocab_size pronunciation_vocab_size "
+        "unpadded_vocab_size encoder_hash_byte_group_vocab ngram_vocab_size_base max_position_embeddings n_positions "
+        "n_ctx max_seq_len context_length model_max_length max_target_positions max_source_positions "
+        "position_bias_max_distance rel_extent original_max_position_embeddings",
+    ),
 ]
 SIZES = {name: size for size, names in _SIZES for name in names.split()}
 TOKEN_IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

@@ -55,7 +55,7 @@ class EncoderArguments:
     encoder_dropout: float = _f(0.3, "Dropout.")
     encoder_max_history: int = _f(50, "Latest items read.")
     encoder_epochs: float = _f(30, "Epochs at most.")
-    encoder_patience: int = _f(3, "Epochs without a better validation NDCG@10 before training stops.")
+    encoder_patience: int = _f(5, "Epochs without a better validation NDCG@10 before training stops.")
     encoder_batch_size: int = _f(64, "Sequences a batch.")
     encoder_learning_rate: float = _f(2e-3, "Learning rate.")
     encoder_weight_decay: float = _f(0.0, "Weight decay.")
@@ -107,6 +107,9 @@ class AlignmentArguments:
     )
     user_diversity: bool = _f(True, "Draw samples evenly over history lengths.")
     item_diversity: bool = _f(True, "Draw samples evenly over target popularity.")
+    gain_users: int = _f(
+        256, "Validation targets that the gains of the LLM's parts are fitted on; 0 keeps what the training found."
+    )
     eval_users: int = _f(0, "Evaluate on this many test users, drawn with the seed; 0 takes all.")
     encode_batch_size: int = _f(64, "Texts a batch where nothing is trained.")
     include_backbone: bool = _f(False, "Save the backbone's weights too (a full folder).")
@@ -121,9 +124,9 @@ class RARecTrainingArguments(TrainingArguments):
     _argument_group_name = "alignment training (all fields of transformers' TrainingArguments)"
 
     output_dir: str = _f("outputs/rarec", "The folder that the run leaves.")
-    num_train_epochs: float = _f(2.0, "Epochs over the alignment samples.")
+    num_train_epochs: float = _f(1.0, "Epochs over the alignment samples.")
     per_device_train_batch_size: int = _f(16, "Samples a batch; the others' targets are the negatives.")
-    learning_rate: float = _f(2e-3, "Learning rate of the alignment module.")
+    learning_rate: float = _f(1e-3, "Learning rate of the alignment module.")
     lr_scheduler_type: str = _f("cosine", "Learning rate schedule.")
     warmup_steps: float = _f(5, "Steps of warm-up.")
     logging_steps: float = _f(4, "Steps between log lines.")

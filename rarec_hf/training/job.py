@@ -13,7 +13,7 @@ from transformers import set_seed
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from ..data import SPLITS, load_interactions, load_movielens_latest_small, select_samples
-from ..data.splits import Split
+from ..data.splits import Split, Targets
 from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
 from ..evaluation.metrics import Ranks
 from ..modeling_rarec import RARecForSequentialRecommendation
@@ -23,6 +23,7 @@ from ..recommendation import recency_pooled
 from ..scoring import EncoderPlusLLMScore
 from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
+from .calibration import fit_gains
 from .id_encoder import encoder_scorer, load_id_encoder, train_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
 from .samples import AlignmentCollator, AlignmentDataset
@@ -146,8 +147,8 @@ def align(
     training: RARecTrainingArguments,
 ) -> tuple[list[dict], dict]:
     """
-    Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, and encodes the
-        catalogue.
+    Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, encodes the
+    catalogue, and fits the gains of the LLM's parts on validation targets.
 
     Returns:
         the Trainer's log history and what was drawn.
@@ -186,15 +187,24 @@ def align(
     )
     trainer.train()
     model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
+    if model.score_head.uses_encoder and arguments.gain_users:
+        targets = drawn_targets(split.validation, arguments.gain_users, training.seed)
+        known = RankingDataset(split.interactions, targets)
+        text, readout = fit_gains(model, known, progress=not training.disable_tqdm)
+        drawn |= {"gain_users": len(targets), "text_gain": round(text, 3), "readout_gain": round(readout, 3)}
     return trainer.state.log_history, drawn
 
 
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
     """All test targets, or a seeded draw of `n_users` of them."""
-    test = split.test
-    if 0 < n_users < len(test):
-        test = test.take(np.sort(np.random.default_rng(seed).choice(len(test), n_users, replace=False)))
-    return RankingDataset(split.interactions, test)
+    return RankingDataset(split.interactions, drawn_targets(split.test, n_users, seed))
+
+
+def drawn_targets(targets: Targets, n_users: int, seed: int) -> Targets:
+    """`n_users` of them, drawn with the seed; all if there are no more."""
+    if not 0 < n_users < len(targets):
+        return targets
+    return targets.take(np.sort(np.random.default_rng(seed).choice(len(targets), n_users, replace=False)))
 
 
 def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):

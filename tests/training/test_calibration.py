@@ -1,0 +1,70 @@
+"""Gains are recovered from targets that were drawn by known ones."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from rarec_hf.scoring import DotProductScore, EncoderPlusLLMScore
+from rarec_hf.training.calibration import fit_gains
+
+N_USERS, N_ITEMS, DIM = 3000, 40, 8
+
+
+def made(text_gain: float, readout_gain: float, temperature: float = 1.0):
+    """A model of given representations, and targets drawn by softmax of temperature * (F + gains . cosines)."""
+    torch.manual_seed(0)
+    head = EncoderPlusLLMScore(hidden_size=16, text_dim=DIM, score_dim=DIM)
+
+    def unit(n):
+        return torch.nn.functional.normalize(torch.randn(n, DIM), dim=-1)
+
+    users, items = torch.cat([unit(N_USERS), unit(N_USERS)], 1), torch.cat([unit(N_ITEMS), unit(N_ITEMS)], 1)
+    vectors, item_vectors = torch.randn(N_USERS, 1, 4), torch.randn(N_ITEMS, 4)
+    encoder = SimpleNamespace(item_vectors=lambda: item_vectors, scores=lambda u, i: (u @ i.T).amax(1))
+    truth = encoder.scores(vectors, item_vectors) + text_gain * users[:, :DIM] @ items[:, :DIM].T
+    truth = temperature * (truth + readout_gain * users[:, DIM:] @ items[:, DIM:].T)
+    histories = [[n % N_ITEMS] for n in range(N_USERS)]
+    truth[torch.arange(N_USERS), torch.arange(N_USERS) % N_ITEMS] = -torch.inf  # seen items are never targets
+    targets = torch.multinomial(truth.softmax(-1), 1).flatten().numpy()
+    model = SimpleNamespace(
+        score_head=head,
+        config=SimpleNamespace(score="encoder_plus_llm"),
+        id_encoder=encoder,
+        represent_users=lambda h, progress: (users, vectors),
+        _catalogue=SimpleNamespace(items=items),
+    )
+    return model, Data(histories, targets)
+
+
+class Data:
+    def __init__(self, histories, targets):
+        self.histories, self.targets = histories, SimpleNamespace(targets=np.asarray(targets))
+
+    def __len__(self):
+        return len(self.histories)
+
+
+@pytest.mark.parametrize(("text", "readout", "temperature"), [(4.0, 0.0, 1.0), (0.0, 3.0, 1.0), (4.0, 2.0, 0.5)])
+def test_gains_are_recovered_whatever_the_temperature(text, readout, temperature):
+    model, data = made(text, readout, temperature)
+    assert fit_gains(model, data, progress=False) == pytest.approx((text, readout), abs=0.6)
+    assert model.score_head.get_gains() == pytest.approx((text, readout), abs=0.6)
+
+
+def test_a_part_that_misleads_gets_no_gain():
+    model, data = made(-4.0, 3.0)
+    text, readout = fit_gains(model, data, progress=False)
+    assert text == 0.0 and readout > 2.0
+
+
+def test_what_cannot_be_fitted_is_refused():
+    model, data = made(0.0, 0.0)
+    with pytest.raises(ValueError, match="no validation targets"):
+        fit_gains(model, Data([], []))
+    model.score_head = DotProductScore(4, 1, 1)
+    with pytest.raises(ValueError, match="has no gains to fit"):
+        fit_gains(model, data)
