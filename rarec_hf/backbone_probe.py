@@ -181,7 +181,7 @@ class _Measurement:
         """Soft prompts change the text's states, and a padded row reads them as a row alone does."""
         prompts = self._prompts(spec)
         seen = self._text(spec, self.ids, past=[prompts], start=3)
-        if _close(seen, self._text(spec, self.ids, past=[self._prompts(spec, scale=0.5)], start=3)):
+        if torch.equal(seen, self._text(spec, self.ids, past=[self._prompts(spec, scale=0.5)], start=3)):
             raise _Cannot("keys and values given to it change nothing")
         short = self._text(spec, self.ids[:, :4], past=[prompts], start=3)
         mask = torch.ones_like(self.ids).repeat(2, 1)
@@ -220,15 +220,16 @@ class _Measurement:
     def _follows(self, spec: BackboneSpec, whole: Tensor) -> bool:
         """Soft prompts of another group must not be seen, those of the own group must."""
         try:
-            states = []
-            for group in (1, 0):
-                prompts = self._prompts(spec, group=group)
+            states = {}
+            for group, scale in ((1, 1.0), (1, 0.5), (0, 1.0), (0, 0.5)):
+                prompts = self._prompts(spec, scale=scale, group=group)
                 readers = self._columns(6, start=0 if spec.takes_positions else 3)
                 readers.group[:, -1] = 2  # a group among the readers asks for the rule even if no prompt has one
-                states.append(run_backbone(self.base, spec, self.ids, readers, past=[prompts])[0])
+                states[group, scale] = run_backbone(self.base, spec, self.ids, readers, past=[prompts])[0][:, :5]
         except Exception:  # the form is not one that this backbone takes
             return False
-        return _close(states[0][:, :5], whole[:, :5]) and not _close(states[1][:, :5], whole[:, :5])
+        unseen = torch.equal(states[1, 1.0], states[1, 0.5]) and _close(states[1, 1.0], whole[:, :5])
+        return unseen and not torch.equal(states[0, 1.0], states[0, 0.5])
 
     def _windows_hold(self, spec: BackboneSpec) -> bool:
         """With its windows set to 4 for a moment, the bare backbone reads 6 tokens as the rule says."""
