@@ -54,10 +54,10 @@ class EncoderArguments:
     encoder_heads: int = _f(2, "Attention heads.")
     encoder_dropout: float = _f(0.3, "Dropout.")
     encoder_max_history: int = _f(50, "Latest items read.")
-    encoder_epochs: float = _f(30, "Epochs at most.")
+    encoder_epochs: float = _f(14, "Epochs at most.")
     encoder_patience: int = _f(5, "Epochs without a better validation NDCG@10 before training stops.")
     encoder_batch_size: int = _f(64, "Sequences a batch.")
-    encoder_learning_rate: float = _f(2e-3, "Learning rate.")
+    encoder_learning_rate: float = _f(4e-3, "Learning rate.")
     encoder_weight_decay: float = _f(0.0, "Weight decay.")
 
 
@@ -97,10 +97,10 @@ class AlignmentArguments:
         10, "Latest items whose text states are pooled under encoder_plus_llm; 0 leaves them out."
     )
     popularity_correction: bool = _f(True, "Correct in-batch negatives for how often items are drawn.")
-    max_history_items: int = _f(10, "Titles in the user's prompt.")
+    max_history_items: int = _f(8, "Titles in the user's prompt.")
     max_title_tokens: int = _f(24, "A longer title is cut.")
     max_text_tokens: int = _f(192, "Oldest titles are left out until the prompt fits.")
-    alignment_samples: int = _f(512, "Samples drawn for the alignment; 0 takes all.")
+    alignment_samples: int = _f(384, "Samples drawn for the alignment; 0 takes all.")
     full_run: bool = _f(False, "Align on all samples (same as --alignment_samples 0).")
     denoise: bool = _f(
         False, "Drop samples whose target title shares no word with its history's titles (the paper's denoising)."
