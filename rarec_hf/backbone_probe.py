@@ -169,9 +169,11 @@ class _Measurement:
         try:
             head, kept = run_backbone(self.base, spec, self.ids[:, :3], self._columns(3), keep=True)
             tail, _ = run_backbone(self.base, spec, self.ids[:, 3:], self._columns(3, start=3), past=[kept])
+            # One token alone takes another path through linear layers
+            next_, _ = run_backbone(self.base, spec, self.ids[:, 3:4], self._columns(1, start=3), past=[kept])
         except Exception as error:
             return f"continuing kept text failed ({type(error).__name__}: {str(error)[:200]})"
-        if _close(torch.cat([head, tail], 1), whole):
+        if _close(torch.cat([head, tail], 1), whole) and _close(next_, whole[:, 3:4]):
             return ""
         if any(layer.linear_states for layer in spec.layers):
             return "text continued from kept states differs from the same text in one pass"
@@ -213,8 +215,12 @@ class _Measurement:
             spec = replace(spec, max_positions=min([*reach, spec.max_positions or min(reach)]))
         if self.bidirectional or spec.after_text:
             problem = spec.after_text or "it reads text in both directions"
+        elif any(layer.linear_states for layer in spec.layers):
+            problem = "its linear layers run through every token"
+        elif not spec.takes_positions:
+            problem = "it takes no `position_ids`, so that readouts cannot stand at positions of their own"
         elif spec.equal_lengths:
-            problem = problem or "rows must be of one length to continue its text"
+            problem = problem or "padding in its cache is read"
         return replace(spec, masks=masks, every_position=problem)
 
     def _follows(self, spec: BackboneSpec, whole: Tensor) -> bool:

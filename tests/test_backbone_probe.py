@@ -93,7 +93,7 @@ def test_a_backbone_that_cannot_is_refused_by_type_and_reason(config, reason):
 def test_what_a_type_cannot_do_is_recorded():
     hybrid = measure_backbone(build(Lfm2Config(**_GROUPED, layer_types=["conv", "full_attention"])))
     assert hybrid.layers[0] == CacheLayerSpec(None, linear_states=1) and list(hybrid.shapes) == [1]
-    assert hybrid.equal_lengths and not hybrid.after_text and "one length" in hybrid.every_position
+    assert hybrid.equal_lengths and not hybrid.after_text and "linear layers" in hybrid.every_position
     without_positions = measure_backbone(build(BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4)))
     assert not without_positions.takes_positions and without_positions.equal_lengths
     both_ways = measure_backbone(build(BertConfig(**_SIZES)), bidirectional=True)

@@ -179,14 +179,15 @@ def after_text(model, model_type) -> str:
     readout, vectors = some_ids(2)[0], torch.randn(1, 1, 16)
     states = [read(other, some_ids(T), readout, scale * vectors) for scale in (1.0, -1.0)]
     must_differ(*states, "another soft prompt after the text")
-    return YES
+    with torch.enable_grad():
+        return gradients(other, model_type)
 
 
 @torch.no_grad()
 def every_position(model, model_type) -> str:
     """Readouts of several groups in one pass give what each gives alone."""
     if model.spec.every_position:
-        return "no"
+        return f"no: {model.spec.every_position}"
     spec, base, ids, readout = model.spec, model.backbone, some_ids(T), some_ids(2)
     _, kept = run_backbone(base, spec, ids, Columns.text(torch.ones_like(ids)), keep=True)
     ends = {1: 3, 2: T}
