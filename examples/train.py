@@ -24,6 +24,7 @@ from transformers.utils import logging
 from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
 from rarec_hf.training import job
 from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.id_encoder import encoder_name
 from rarec_hf.training.run_folder import PeakMemory, run_folder
 
 
@@ -84,9 +85,7 @@ def main() -> None:
         split = job.load_data(data, training.seed)
         describe_data(split)
 
-        say(
-            "\nID encoder: SASRec, first without the alignment users (inside RA-Rec), then on all users (its opponent)"
-        )
+        say("\nID encoder: first without the alignment users (inside RA-Rec), then on all users (its opponent)")
         logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
         inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder)
 
@@ -96,7 +95,7 @@ def main() -> None:
             f"{split.rule} Ranked over the full catalogue, seen items removed; a tie counts by the mean over its "
             "places."
         )
-        reference = "ID encoder" if opponent is None else "SASRec"
+        reference = "ID encoder" if opponent is None else encoder_name(opponent)
         report = EvaluationReport(rule=rule, reference=reference)
         job.rank_opponents(report, split, test, inner, opponent)
 

@@ -5,6 +5,10 @@ from transformers import AutoConfig, AutoModel
 
 from .backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from .configuration_rarec import RARecConfig
+from .id_encoders import ID_ENCODERS
+from .modeling_comirec import ComiRecConfig, ComiRecModel
+from .modeling_gru4rec import GRU4RecConfig, GRU4RecModel
+from .modeling_item_vectors import ItemVectorsConfig, ItemVectorsModel
 from .modeling_rarec import RARecForSequentialRecommendation, RARecOutput
 from .modeling_sasrec import SASRecConfig, SASRecModel
 from .processing_rarec import RARecProcessor
@@ -14,11 +18,18 @@ from .recommendation import Recommendation
 __version__ = "0.1.0"
 
 AutoConfig.register(RARecConfig.model_type, RARecConfig)
-AutoConfig.register(SASRecConfig.model_type, SASRecConfig)
 AutoModel.register(RARecConfig, RARecForSequentialRecommendation)
-AutoModel.register(SASRecConfig, SASRecModel)
+for _encoder in ID_ENCODERS.values():
+    AutoConfig.register(_encoder.config_class.model_type, _encoder.config_class)
+    AutoModel.register(_encoder.config_class, _encoder)
 
 __all__ = [
+    "ComiRecConfig",
+    "ComiRecModel",
+    "GRU4RecConfig",
+    "GRU4RecModel",
+    "ItemVectorsConfig",
+    "ItemVectorsModel",
     "PromptTemplates",
     "RARecConfig",
     "RARecForSequentialRecommendation",

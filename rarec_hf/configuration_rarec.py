@@ -9,13 +9,12 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .modeling_sasrec import SASRecConfig
+from .id_encoders import id_encoder_config
+from .objectives import OBJECTIVES
 
 FORMAT_VERSION = 1
 SOFT_PROMPT_POSITIONS = ("before_text", "after_text")
 SCORES = ("encoder_plus_llm", "dot_product")
-OBJECTIVES = ("bpr",)
-ID_ENCODER_CONFIGS: dict[str, type[PreTrainedConfig]] = {SASRecConfig.model_type: SASRecConfig}
 
 
 @strict
@@ -46,7 +45,7 @@ class RARecConfig(PreTrainedConfig):
             pooled into the user's side under
             `"encoder_plus_llm"`; 0 leaves the pooled text out.
         pooling_decay (`float`): weight of an item relative to the next more recent one.
-        objective (`str`): `"bpr"`, over the pairs of a batch.
+        objective (`str`): `"bpr"` (the paper's), `"cross_entropy"` or `"gbce"`, over the items of a batch.
         popularity_correction (`bool`): subtract log of an item's chance to be in a batch from its score in the
             objective, so that in-batch negatives do not teach the model to shun popular items.
         alignment_weight (`float`): lambda of the per-layer InfoNCE between soft prompts and text; 0 leaves it out.
@@ -83,10 +82,7 @@ class RARecConfig(PreTrainedConfig):
         if isinstance(self.text_config, dict):
             self.text_config = AutoConfig.for_model(**self.text_config)
         if isinstance(self.id_encoder_config, dict):
-            model_type = self.id_encoder_config.get("model_type")
-            if model_type not in ID_ENCODER_CONFIGS:
-                raise ValueError(f"Unknown ID encoder type {model_type!r}; known are {sorted(ID_ENCODER_CONFIGS)}.")
-            self.id_encoder_config = ID_ENCODER_CONFIGS[model_type](**self.id_encoder_config)
+            self.id_encoder_config = id_encoder_config(self.id_encoder_config)
         super().__post_init__(**kwargs)
 
     def validate_alignment(self):
@@ -94,7 +90,7 @@ class RARecConfig(PreTrainedConfig):
         for name, known in (
             ("soft_prompt_position", SOFT_PROMPT_POSITIONS),
             ("score", SCORES),
-            ("objective", OBJECTIVES),
+            ("objective", tuple(OBJECTIVES)),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {list(known)}, got {getattr(self, name)!r}.")

@@ -18,14 +18,12 @@ from .backbone_probe import BackboneRefused, base_model_of, measure_backbone
 from .backbone_source import set_direction
 from .checkpoint_folder import CheckpointFolderMixin
 from .configuration_rarec import RARecConfig
-from .modeling_sasrec import SASRecConfig, SASRecModel
+from .id_encoders import ID_ENCODERS
 from .objectives import OBJECTIVES
 from .reading import ReadingMixin
 from .recommendation import RecommendationMixin
 from .scoring import SCORES, EncoderPlusLLMScore
 from .soft_prompt import SoftPromptGenerator
-
-ID_ENCODERS = {SASRecConfig.model_type: SASRecModel}
 
 
 @dataclass
@@ -209,7 +207,12 @@ class RARecForSequentialRecommendation(
         logits = scores * self.score_head.objective_scale
         if self.config.popularity_correction and item_log_q is not None:
             logits = logits - item_log_q
-        output.loss = ranking = OBJECTIVES[self.config.objective](logits, targets, negatives)
+        output.loss = ranking = OBJECTIVES[self.config.objective](
+            logits,
+            targets,
+            negatives,
+            sampling_rate=(len(items) - 1) / max(1, self.config.id_encoder_config.n_items - 1),
+        )
         output.ranking_loss = ranking.detach()
         if user.alignment_loss is not None:
             alignment = user.alignment_loss + item.alignment_loss
@@ -228,4 +231,4 @@ class RARecForSequentialRecommendation(
         )
 
 
-__all__ = ["ID_ENCODERS", "RARecForSequentialRecommendation", "RARecOutput"]
+__all__ = ["RARecForSequentialRecommendation", "RARecOutput"]

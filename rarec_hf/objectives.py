@@ -1,4 +1,4 @@
-"""Training objectives: ranking over the pairs of a batch, and the per-layer alignment of soft prompts with text."""
+"""Training objectives: ranking among the items of a batch or the catalogue, and aligning soft prompts with text."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+LOGITS_AT_ONCE = 4 * 2**20
 
-def bpr_in_batch(scores: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
+
+def bpr(scores: Tensor, targets: Tensor, negatives: Tensor, sampling_rate: float = 1.0) -> Tensor:
     """
-    BPR over in-batch pairs: the mean of -ln sigmoid(y_ui+ - y_ui-) (RA-Rec, L_p; Rendle et al., 2009).
+    BPR over pairs: the mean of -ln sigmoid(y_ui+ - y_ui-) (RA-Rec, L_p; Rendle et al., 2009).
 
     Args:
         scores (`torch.FloatTensor` of shape `(batch, n_items)`): each user against the items of the batch.
         targets (`torch.LongTensor` of shape `(batch,)`): column of each user's target.
         negatives (`torch.BoolTensor` of shape `(batch, n_items)`): which columns are negatives of which user.
+        sampling_rate (`float`): share of all negatives that stand in the batch; not used here.
 
     Returns:
         The mean over pairs; zero for a batch without any negative, such as a last batch of one sample.
@@ -26,7 +29,41 @@ def bpr_in_batch(scores: Tensor, targets: Tensor, negatives: Tensor) -> Tensor:
     return -nn.functional.logsigmoid(positive - scores)[negatives].mean()
 
 
-OBJECTIVES = {"bpr": bpr_in_batch}
+def cross_entropy(scores: Tensor, targets: Tensor, negatives: Tensor, sampling_rate: float = 1.0) -> Tensor:
+    """Softmax cross-entropy of each target against its negatives; arguments as [`bpr`]. Subtract the log of the items'
+    chances from `scores` first where negatives were not drawn evenly."""
+    candidates = negatives.scatter(1, targets.unsqueeze(1), True)
+    return nn.functional.cross_entropy(scores.masked_fill(~candidates, float("-inf")), targets)
+
+
+def gbce(scores: Tensor, targets: Tensor, negatives: Tensor, sampling_rate: float = 1.0) -> Tensor:
+    """
+    Generalised binary cross-entropy (Petrov and Macdonald, 2023, arXiv 2308.07192) with calibration t = 0.75: the mean
+    over users of -(beta ln sigmoid(y+) + sum ln(1 - sigmoid(y-))), beta = a (t (1 - 1/a) + 1/a), a being the sampling
+    rate. Plain binary cross-entropy over few negatives makes every score overconfident. Arguments as [`bpr`].
+    """
+    t, a = 0.75, sampling_rate
+    beta = a * (t * (1 - 1 / a) + 1 / a)
+    positive = scores.gather(1, targets.unsqueeze(1)).squeeze(1)
+    against = torch.where(negatives, nn.functional.logsigmoid(-scores), 0.0).sum(1)
+    return -(beta * nn.functional.logsigmoid(positive) + against).mean()
+
+
+OBJECTIVES = {"bpr": bpr, "cross_entropy": cross_entropy, "gbce": gbce}
+
+
+def full_cross_entropy(states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
+    """
+    Mean cross-entropy of `targets` `(n,)` over the full catalogue, from states `(n, hidden)` and item vectors
+    `(n_items, hidden)`.
+
+    Worked out a few MiB of logits at a time: on CPUs, fresh blocks of hundreds of MiB cost more than the arithmetic.
+    """
+    rows = max(1, LOGITS_AT_ONCE // len(item_vectors))
+    total = states.new_zeros(())
+    for part, target in zip(states.split(rows), targets.split(rows), strict=True):
+        total = total + nn.functional.cross_entropy((part @ item_vectors.T).float(), target, reduction="sum")
+    return total / max(1, len(targets))
 
 
 def layerwise_info_nce(
@@ -59,4 +96,4 @@ def layerwise_info_nce(
     return torch.stack([loss.to(losses[0].device) for loss in losses]).mean()
 
 
-__all__ = ["OBJECTIVES", "bpr_in_batch", "layerwise_info_nce"]
+__all__ = ["OBJECTIVES", "bpr", "cross_entropy", "full_cross_entropy", "gbce", "layerwise_info_nce"]

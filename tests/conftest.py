@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests_support import redraw
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -50,16 +51,6 @@ _CONFIGS = {
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     ),
 }  # fmt: skip
-
-
-def redraw(model: torch.nn.Module, seed: int, std: float = 0.2) -> None:
-    """Weights large enough that attention is sharp: with a fresh model's 0.02 a dropped prefix would hardly show."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            # Norms stay around what they do by themselves (gain 1, or 0 where a type adds 1 to it)
-            parameter.copy_(parameter + 0.1 * noise if "norm" in name or "ln_" in name else std * noise)
 
 
 @pytest.fixture

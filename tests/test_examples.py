@@ -149,3 +149,17 @@ def test_recommend_from_the_shell(trained, capsys):
     assert "chose  w3 w0" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="nowhere"):
         run("recommend.py", str(trained), "--history", "nowhere")
+
+
+def test_an_id_encoder_alone_and_then_inside_the_llm(inputs, tmp_path, capsys):
+    kind = ("--encoder_type", "comirec", "--encoder_interests", "2")
+    run("train_id_encoder.py", *options(inputs, tmp_path / "encoder", *kind))
+    printed = capsys.readouterr().out
+    assert "| ComiRec |" in printed and "| ItemKNN |" in printed and "--id_encoder" in printed
+    assert not list((tmp_path / "encoder").glob("*/checkpoint-*"))
+    run("train.py", *options(inputs, tmp_path / "run", "--id_encoder", str(tmp_path / "encoder")))
+    model = RARecForSequentialRecommendation.from_pretrained(tmp_path / "run")
+    assert type(model.id_encoder).__name__ == "ComiRecModel" and model.id_encoder.config.interests == 2
+    assert "ComiRec inside RA-Rec" in (tmp_path / "run" / "metrics.md").read_text("utf-8")
+    with pytest.raises(SystemExit, match="gives a trained one"):
+        run("train_id_encoder.py", *options(inputs, tmp_path / "again", "--id_encoder", "x"))

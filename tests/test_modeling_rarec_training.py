@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarec_hf.objectives import bpr_in_batch
+from rarec_hf.objectives import bpr
 
 POSITIONS = ["before_text", "after_text"]
 EACH_POSITION = pytest.mark.parametrize("position", POSITIONS)
@@ -245,10 +245,10 @@ def test_popularity_correction_and_negatives_by_hand(trained, make_batch):
     model = trained(alignment_weight=0.0)
     scores = model(**batch).scores
     everything = torch.arange(4) != targets.unsqueeze(1)
-    close(model(**batch).loss, bpr_in_batch(scores, targets, everything))
-    close(model(**batch, negatives=negatives).loss, bpr_in_batch(scores, targets, negatives))
-    close(model(**batch, item_log_q=log_q).loss, bpr_in_batch(scores - log_q, targets, everything))
+    close(model(**batch).loss, bpr(scores, targets, everything))
+    close(model(**batch, negatives=negatives).loss, bpr(scores, targets, negatives))
+    close(model(**batch, item_log_q=log_q).loss, bpr(scores - log_q, targets, everything))
     plain = trained(alignment_weight=0.0, popularity_correction=False)
-    close(plain(**batch, item_log_q=log_q).loss, bpr_in_batch(scores, targets, everything))
+    close(plain(**batch, item_log_q=log_q).loss, bpr(scores, targets, everything))
     paper = trained(alignment_weight=0.0, score="dot_product")
-    close(paper(**batch).loss, bpr_in_batch(paper(**batch).scores / 32, targets, everything))
+    close(paper(**batch).loss, bpr(paper(**batch).scores / 32, targets, everything))

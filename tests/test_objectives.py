@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rarec_hf.objectives import OBJECTIVES, bpr_in_batch, layerwise_info_nce
+from rarec_hf.objectives import OBJECTIVES, bpr, cross_entropy, gbce, layerwise_info_nce
 
 
 def softplus(x):
@@ -18,30 +18,30 @@ def test_bpr_by_hand():
     negatives = torch.tensor([[False, True, True], [True, False, True]])
     # -ln sigmoid(d) = softplus(-d) for the differences 1.5, 3; 1, -2
     expected = (softplus(-1.5) + softplus(-3) + softplus(-1) + softplus(2)) / 4
-    assert bpr_in_batch(scores, targets, negatives).item() == pytest.approx(expected, rel=1e-6)
+    assert bpr(scores, targets, negatives).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_bpr_counts_only_the_negatives():
     scores = torch.tensor([[2.0, 0.5, 100.0], [0.0, 1.0, 3.0]])
     negatives = torch.tensor([[False, True, False], [False, False, False]])
-    value = bpr_in_batch(scores, torch.tensor([0, 1]), negatives)
+    value = bpr(scores, torch.tensor([0, 1]), negatives)
     assert value.item() == pytest.approx(softplus(-1.5), rel=1e-6)
 
 
 def test_bpr_pulls_the_target_up_and_the_negative_down():
     scores = torch.zeros(1, 3, requires_grad=True)
-    bpr_in_batch(scores, torch.tensor([1]), torch.tensor([[True, False, False]])).backward()
+    bpr(scores, torch.tensor([1]), torch.tensor([[True, False, False]])).backward()
     assert scores.grad.tolist() == [[0.5, -0.5, 0.0]]
 
 
 def test_bpr_survives_large_differences():
-    value = bpr_in_batch(torch.tensor([[0.0, 1000.0]]), torch.tensor([0]), torch.tensor([[False, True]]))
+    value = bpr(torch.tensor([[0.0, 1000.0]]), torch.tensor([0]), torch.tensor([[False, True]]))
     assert value.item() == pytest.approx(1000.0)
 
 
 def test_bpr_of_a_batch_without_any_negative_is_zero():
     scores = torch.ones(2, 1, requires_grad=True)
-    loss = bpr_in_batch(scores, torch.zeros(2, dtype=torch.long), torch.zeros(2, 1, dtype=torch.bool))
+    loss = bpr(scores, torch.zeros(2, dtype=torch.long), torch.zeros(2, 1, dtype=torch.bool))
     loss.backward()
     assert loss.item() == 0.0
     assert scores.grad.abs().sum() == 0.0
@@ -83,4 +83,27 @@ def test_info_nce_of_another_number_of_layers_is_refused():
 
 
 def test_every_objective_of_the_config_is_there():
-    assert OBJECTIVES["bpr"] is bpr_in_batch
+    assert OBJECTIVES["bpr"] is bpr
+
+
+def test_cross_entropy_by_hand():
+    """Only the target and its negatives are in the sum."""
+    scores = torch.tensor([[1.0, 2.0, 0.5, 9.0]])
+    negatives = torch.tensor([[True, False, True, False]])
+    expected = math.log(sum(map(math.exp, (1.0, 2.0, 0.5)))) - 2.0
+    assert cross_entropy(scores, torch.tensor([1]), negatives).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.1])
+def test_gbce_by_hand(rate):
+    """beta = a (t (1 - 1/a) + 1/a) is 1 at full sampling (plain binary cross-entropy) and small for few negatives."""
+    scores, negatives = torch.tensor([[1.0, 2.0, 0.5, 9.0]]), torch.tensor([[True, False, True, False]])
+
+    def log_sigmoid(x):
+        return -math.log(1 + math.exp(-x))
+
+    beta = rate * (0.75 * (1 - 1 / rate) + 1 / rate)
+    expected = -(beta * log_sigmoid(2.0) + log_sigmoid(-1.0) + log_sigmoid(-0.5))
+    value = gbce(scores, torch.tensor([1]), negatives, sampling_rate=rate)
+    assert value.item() == pytest.approx(expected, rel=1e-6)
+    assert beta == pytest.approx(1.0 if rate == 1.0 else 0.325)

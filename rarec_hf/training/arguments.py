@@ -41,7 +41,7 @@ class DataArguments:
 
 @dataclass
 class EncoderArguments:
-    """The ID encoder (SASRec), trained in the same run or loaded."""
+    """The ID encoder, trained in the same run or loaded."""
 
     _argument_group_name = "ID encoder"
 
@@ -49,9 +49,19 @@ class EncoderArguments:
         None, "Folder of a trained ID encoder, or of an earlier run; trained now if not given."
     )
     trust_id_encoder: bool = _f(False, "Take an ID encoder although it does not prove what it was trained on.")
+    encoder_type: str = _f("sasrec", "Which one is trained.", choices=["sasrec", "comirec", "gru4rec"])
+    encoder_objective: str = _f("cross_entropy", "What it is trained by.", choices=["cross_entropy", "gbce", "bpr"])
+    encoder_negatives: int = _f(0, "Negatives drawn a batch; 0: the full catalogue, which only cross_entropy takes.")
+    encoder_negative_sampling: str = _f(
+        "uniform",
+        "How they are drawn; popularity is corrected for under cross_entropy.",
+        choices=["uniform", "popularity"],
+    )
     encoder_hidden_size: int = _f(64, "Width of the ID vectors.")
-    encoder_layers: int = _f(2, "Transformer blocks.")
-    encoder_heads: int = _f(2, "Attention heads.")
+    encoder_layers: int = _f(2, "Transformer blocks or recurrent layers.")
+    encoder_heads: int = _f(2, "Attention heads (sasrec).")
+    encoder_variant: str = _f("self_attention", "Of comirec.", choices=["self_attention", "dynamic_routing"])
+    encoder_interests: int = _f(4, "Interest vectors a user (comirec); each becomes a soft prompt.")
     encoder_dropout: float = _f(0.3, "Dropout.")
     encoder_max_history: int = _f(50, "Latest items read.")
     encoder_epochs: float = _f(14, "Epochs at most.")
@@ -97,7 +107,7 @@ class AlignmentArguments:
         10, "Latest items whose text states are pooled under encoder_plus_llm; 0 leaves them out."
     )
     popularity_correction: bool = _f(True, "Correct in-batch negatives for how often items are drawn.")
-    max_history_items: int = _f(8, "Titles in the user's prompt.")
+    max_history_items: int = _f(5, "Titles in the user's prompt.")
     max_title_tokens: int = _f(24, "A longer title is cut.")
     max_text_tokens: int = _f(192, "Oldest titles are left out until the prompt fits.")
     alignment_samples: int = _f(384, "Samples drawn for the alignment; 0 takes all.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers import AutoModel, EarlyStoppingCallback, TrainingArguments, set_seed
 
 from ..data.splits import Split, Targets
-from ..modeling_sasrec import SASRecConfig, SASRecModel
+from ..id_encoder import IDEncoderModel
+from ..id_encoders import ID_ENCODERS
 from .arguments import EncoderArguments
 from .ranking_trainer import RankingDataset, RankingTrainer
 
@@ -40,18 +42,39 @@ class SequenceDataset(Dataset):
         return self.windows[row]
 
 
-def collate_windows(windows: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
-    """`history` (padded with -1) and `labels` (padded with -100), both `(batch, length)`."""
-    length = max(len(window) for window in windows) - 1
-    history = torch.full((len(windows), length), -1, dtype=torch.long)
-    labels = torch.full((len(windows), length), -100, dtype=torch.long)
-    for row, window in enumerate(windows):
-        window = torch.as_tensor(np.asarray(window, dtype=np.int64))
-        history[row, : len(window) - 1], labels[row, : len(window) - 1] = window[:-1], window[1:]
-    return {"history": history, "labels": labels}
+class WindowCollator:
+    """
+    Makes `history` (padded with -1) and `labels` (padded with -100), both `(batch, length)`, and with `n_negatives`
+    also `negatives` `(n_negatives,)`, drawn for the whole batch.
+
+    Args:
+        counts (`np.ndarray` of shape `(n_items,)`): how often each item stands in the training data.
+        sampling (`str`): `"uniform"`, or `"popularity"` (in proportion to the counts plus one), which adds `log_q`
+            `(n_items,)` to be corrected for.
+    """
+
+    def __init__(self, n_negatives: int = 0, counts: np.ndarray | None = None, sampling: str = "uniform"):
+        self.n_negatives, self.sampling, self.chances = n_negatives, sampling, None
+        if n_negatives:
+            weights = np.ones(len(counts)) if sampling == "uniform" else counts + 1.0
+            self.chances = torch.as_tensor(weights / weights.sum())
+
+    def __call__(self, windows: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
+        length = max(len(window) for window in windows) - 1
+        history = torch.full((len(windows), length), -1, dtype=torch.long)
+        labels = torch.full((len(windows), length), -100, dtype=torch.long)
+        for row, window in enumerate(windows):
+            window = torch.as_tensor(np.asarray(window, dtype=np.int64))
+            history[row, : len(window) - 1], labels[row, : len(window) - 1] = window[:-1], window[1:]
+        batch = {"history": history, "labels": labels}
+        if self.n_negatives:
+            batch["negatives"] = torch.multinomial(self.chances, self.n_negatives, replacement=True)
+            if self.sampling == "popularity":
+                batch["log_q"] = self.chances.log().float()
+        return batch
 
 
-def encoder_scorer(encoder: SASRecModel):
+def encoder_scorer(encoder: IDEncoderModel):
     """The encoder alone as a scorer: `histories -> (n, n_items)`."""
 
     @torch.no_grad()
@@ -73,6 +96,32 @@ def catalogue_digest(item_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
 
 
+def new_id_encoder(arguments: EncoderArguments, **fields) -> IDEncoderModel:
+    """An untrained encoder of the type and sizes that the arguments say; `fields` of its config besides."""
+    if arguments.encoder_objective != "cross_entropy" and not arguments.encoder_negatives:
+        raise ValueError(
+            f"--encoder_objective {arguments.encoder_objective} needs --encoder_negatives, how many are drawn a batch."
+        )
+    model = ID_ENCODERS[f"rarec_{arguments.encoder_type}"]
+    sizes = {
+        "hidden_size": arguments.encoder_hidden_size,
+        "num_hidden_layers": arguments.encoder_layers,
+        "num_attention_heads": arguments.encoder_heads,
+        "max_history": arguments.encoder_max_history,
+        "dropout": arguments.encoder_dropout,
+        "objective": arguments.encoder_objective,
+        "variant": arguments.encoder_variant,
+        "interests": arguments.encoder_interests,
+    }
+    known = {field.name for field in dataclasses.fields(model.config_class)}
+    return model(model.config_class(**{n: v for n, v in sizes.items() if n in known}, **fields))
+
+
+def encoder_name(encoder: IDEncoderModel) -> str:
+    """As tables call it: `SASRec` for a `SASRecModel`."""
+    return type(encoder).__name__.removesuffix("Model")
+
+
 def train_id_encoder(
     split: Split,
     sequences: Sequence[np.ndarray],
@@ -82,9 +131,9 @@ def train_id_encoder(
     seed: int,
     training_data: str | None,
     disable_tqdm: bool = False,
-) -> tuple[SASRecModel, list[dict]]:
+) -> tuple[IDEncoderModel, list[dict]]:
     """
-    Trains a SASRec on `sequences` and keeps the epoch with the best validation NDCG@10.
+    Trains an ID encoder on `sequences` and keeps the epoch with the best validation NDCG@10.
 
     Args:
         training_data (`str`, *optional*): digest of what it is trained on, kept in its config as provenance.
@@ -93,17 +142,17 @@ def train_id_encoder(
         The encoder and the Trainer's log history.
     """
     set_seed(seed)
-    config = SASRecConfig(
+    encoder = new_id_encoder(
+        arguments,
         n_items=split.interactions.n_items,
-        hidden_size=arguments.encoder_hidden_size,
-        num_hidden_layers=arguments.encoder_layers,
-        num_attention_heads=arguments.encoder_heads,
-        max_history=arguments.encoder_max_history,
-        dropout=arguments.encoder_dropout,
         training_data=training_data,
         catalogue=catalogue_digest(split.interactions.items.item_ids),
     )
-    encoder = SASRecModel(config)
+    collator = WindowCollator(
+        arguments.encoder_negatives,
+        np.bincount(np.concatenate([np.asarray(s) for s in sequences]), minlength=split.interactions.n_items),
+        arguments.encoder_negative_sampling,
+    )
     trainer = RankingTrainer(
         model=encoder,
         args=TrainingArguments(
@@ -128,9 +177,9 @@ def train_id_encoder(
             disable_tqdm=disable_tqdm,
             seed=seed,
         ),
-        train_dataset=SequenceDataset(sequences, config.max_history),
+        train_dataset=SequenceDataset(sequences, encoder.config.max_history),
         eval_dataset=RankingDataset(split.interactions, validation),
-        data_collator=collate_windows,
+        data_collator=collator,
         callbacks=[EarlyStoppingCallback(arguments.encoder_patience)],
         scorer=lambda: encoder_scorer(encoder),
     )
@@ -138,7 +187,7 @@ def train_id_encoder(
     return encoder.eval(), trainer.state.log_history
 
 
-def load_id_encoder(path: str, split: Split, trust: bool = False) -> SASRecModel:
+def load_id_encoder(path: str, split: Split, trust: bool = False) -> IDEncoderModel:
     """
     Loads an encoder and refuses one that is of another catalogue or has seen the alignment's targets.
 
@@ -149,7 +198,12 @@ def load_id_encoder(path: str, split: Split, trust: bool = False) -> SASRecModel
     Raises:
         ValueError: another catalogue, or training data other than this split's encoder users.
     """
-    encoder = SASRecModel.from_pretrained(path)
+    encoder = AutoModel.from_pretrained(path)
+    if not isinstance(encoder, IDEncoderModel):
+        raise ValueError(
+            f"{path} holds a {type(encoder).__name__}, not an ID encoder. Known types are {sorted(ID_ENCODERS)}; "
+            "vectors of another recommender become one by `ItemVectorsModel.from_vectors(...)`."
+        )
     config, expected = encoder.config, catalogue_digest(split.interactions.items.item_ids)
     if config.n_items != split.interactions.n_items or (config.catalogue or expected) != expected:
         raise ValueError(
@@ -171,4 +225,13 @@ def load_id_encoder(path: str, split: Split, trust: bool = False) -> SASRecModel
     return encoder.eval()
 
 
-__all__ = ["SequenceDataset", "collate_windows", "encoder_scorer", "load_id_encoder", "train_id_encoder"]
+__all__ = [
+    "SequenceDataset",
+    "WindowCollator",
+    "catalogue_digest",
+    "encoder_name",
+    "encoder_scorer",
+    "load_id_encoder",
+    "new_id_encoder",
+    "train_id_encoder",
+]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import set_seed
+from transformers import AutoModel, set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
@@ -16,15 +16,15 @@ from ..data import SPLITS, load_interactions, load_movielens_latest_small, selec
 from ..data.splits import Split, Targets
 from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
 from ..evaluation.metrics import Ranks
+from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
-from ..modeling_sasrec import SASRecModel
 from ..processing_rarec import RARecProcessor
 from ..recommendation import recency_pooled
 from ..scoring import EncoderPlusLLMScore
 from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
 from .calibration import fit_gains
-from .id_encoder import encoder_scorer, load_id_encoder, train_id_encoder
+from .id_encoder import encoder_name, encoder_scorer, load_id_encoder, train_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
 from .samples import AlignmentCollator, AlignmentDataset
 
@@ -55,7 +55,7 @@ def load_data(arguments: DataArguments, seed: int) -> Split:
 
 def prepare_encoders(
     split: Split, arguments: EncoderArguments, training: RARecTrainingArguments, work_folder: Path
-) -> tuple[SASRecModel, SASRecModel | None, list[dict]]:
+) -> tuple[IDEncoderModel, IDEncoderModel | None, list[dict]]:
     """
     The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training
     parts.
@@ -70,7 +70,7 @@ def prepare_encoders(
         if (folder / INNER_ENCODER).is_dir():
             opponent = folder / OPPONENT_ENCODER
             inner = load_id_encoder(str(folder / INNER_ENCODER), split, arguments.trust_id_encoder)
-            return inner, SASRecModel.from_pretrained(opponent).eval() if opponent.is_dir() else None, []
+            return inner, AutoModel.from_pretrained(opponent).eval() if opponent.is_dir() else None, []
         return load_id_encoder(str(folder), split, arguments.trust_id_encoder), None, []
     encoders, histories = [], []
     for sequences, validation, digest, name in (
@@ -91,7 +91,7 @@ def prepare_encoders(
 
 
 def build_model(
-    split: Split, encoder: SASRecModel, arguments: AlignmentArguments, score: str, backbone=None
+    split: Split, encoder: IDEncoderModel, arguments: AlignmentArguments, score: str, backbone=None
 ) -> tuple[RARecForSequentialRecommendation, str]:
     """
     The model around a frozen backbone, with its processor; `backbone` may be one that is loaded already.
@@ -242,7 +242,11 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def rank_opponents(
-    report: EvaluationReport, split: Split, test: RankingDataset, inner: SASRecModel, opponent: SASRecModel | None
+    report: EvaluationReport,
+    split: Split,
+    test: RankingDataset,
+    inner: IDEncoderModel,
+    opponent: IDEncoderModel | None,
 ) -> None:
     """Adds the rows without an LLM to the report."""
     sequences, items = split.baseline_sequences(), split.interactions.items
@@ -256,8 +260,9 @@ def rank_opponents(
         ("TF-IDF of titles", TitleTfidf().fit(texts), ""),
     ]
     if opponent is not None:
-        rows.append(("SASRec", encoder_scorer(opponent), "trained on all users"))
-        rows.append(("SASRec inside RA-Rec", encoder_scorer(inner), "alignment users held out"))
+        name = encoder_name(opponent)
+        rows.append((name, encoder_scorer(opponent), "trained on all users"))
+        rows.append((f"{name} inside RA-Rec", encoder_scorer(inner), "alignment users held out"))
     else:
         rows.append(("ID encoder", encoder_scorer(inner), "as loaded"))
     for name, scorer, note in rows:

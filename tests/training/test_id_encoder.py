@@ -8,9 +8,11 @@ from rarec_hf.data import build_interactions, leave_one_out
 from rarec_hf.training.arguments import EncoderArguments
 from rarec_hf.training.id_encoder import (
     SequenceDataset,
-    collate_windows,
+    WindowCollator,
+    encoder_name,
     encoder_scorer,
     load_id_encoder,
+    new_id_encoder,
     train_id_encoder,
 )
 
@@ -38,7 +40,7 @@ def test_no_sequence_to_learn_from_is_an_error():
 
 
 def test_collated_labels_are_the_next_items():
-    batch = collate_windows([np.array([1, 2, 3]), np.array([4, 5])])
+    batch = WindowCollator()([np.array([1, 2, 3]), np.array([4, 5])])
     assert batch["history"].tolist() == [[1, 2], [4, -1]]
     assert batch["labels"].tolist() == [[2, 3], [5, -100]]
 
@@ -89,3 +91,37 @@ def test_an_encoder_of_another_catalogue_is_refused(split, tables, tmp_path):
     shuffled = leave_one_out(build_interactions(interactions, items.iloc[::-1]), alignment_fraction=0.2, seed=0)
     with pytest.raises(ValueError, match="another catalogue"):
         load_id_encoder(str(tmp_path / "encoder"), shuffled, trust=True)
+
+
+def test_negatives_are_drawn_for_the_batch():
+    windows = [np.array([1, 2, 3]), np.array([4, 5])]
+    even = WindowCollator(400, np.array([0, 9, 0, 0]))(windows)
+    assert even["negatives"].shape == (400,) and set(even["negatives"].tolist()) == {0, 1, 2, 3}
+    assert "log_q" not in even
+    popular = WindowCollator(4000, np.array([0, 97, 0, 0]), "popularity")(windows)
+    shares = torch.bincount(popular["negatives"], minlength=4) / 4000
+    torch.testing.assert_close(shares, popular["log_q"].exp(), atol=0.03, rtol=0)
+    assert popular["log_q"].exp()[1].item() == pytest.approx(98 / 101)
+
+
+@pytest.mark.parametrize("kind", ["comirec", "gru4rec"])
+def test_other_encoders_are_trained_the_same_way(split, tmp_path, kind):
+    arguments = EncoderArguments(
+        encoder_type=kind,
+        encoder_objective="gbce",
+        encoder_negatives=8,
+        encoder_epochs=1,
+        encoder_hidden_size=8,
+        encoder_interests=2,
+    )
+    encoder, history = train_id_encoder(
+        split, split.baseline_sequences(), split.validation, arguments, tmp_path, 0, "digest", True
+    )
+    assert encoder_name(encoder).lower() == kind and encoder.config.training_data == "digest"
+    assert any("eval_ndcg@10" in entry for entry in history)
+    assert encoder_scorer(encoder)([[1, 2], [3]]).shape == (2, split.interactions.n_items)
+
+
+def test_pairwise_objectives_need_negatives():
+    with pytest.raises(ValueError, match="--encoder_objective bpr needs --encoder_negatives"):
+        new_id_encoder(EncoderArguments(encoder_objective="bpr"), n_items=5)

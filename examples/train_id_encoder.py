@@ -1,0 +1,62 @@
+"""Trains an ID encoder alone and evaluates it on the full catalogue beside its baselines.
+
+    python examples/train_id_encoder.py --output_dir outputs/comirec --encoder_type comirec
+    python examples/train_id_encoder.py --interactions events.parquet --items items.csv --output_dir outputs/mine
+
+The folder can be given to `examples/train.py --id_encoder FOLDER`, with the same data, seed and alignment fraction: it
+holds the encoder that never saw the alignment users and, beside it, the one trained on all users.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from transformers.utils import logging
+
+from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
+from rarec_hf.training import job
+from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.id_encoder import encoder_name
+from rarec_hf.training.run_folder import run_folder
+
+
+def main() -> None:
+    data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
+    if encoder.id_encoder is not None:
+        raise SystemExit("--id_encoder gives a trained one; leave it out to train one here.")
+    start, final = time.perf_counter(), Path(training.output_dir)
+    logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
+    with run_folder(final, alignment.overwrite_output_dir) as folder:
+        split = job.load_data(data, training.seed)
+        print(
+            f"Data: {split.interactions.n_users} users, {split.interactions.n_items} items, "
+            f"{len(split.interactions.item_index)} interactions\nSplit: {split.rule}",
+            flush=True,
+        )
+        inner, opponent, history = job.prepare_encoders(split, encoder, training, folder)
+        test = job.test_users(split, alignment.eval_users, training.seed)
+        report = EvaluationReport(
+            rule=f"{split.rule} Ranked over the full catalogue, seen items removed; a tie counts by the mean over its "
+            "places.",
+            reference=encoder_name(opponent),
+        )
+        job.rank_opponents(report, split, test, inner, opponent)
+        report.data = {
+            "data_fingerprint": split.interactions.fingerprint(),
+            "seed": training.seed,
+            "minutes": round((time.perf_counter() - start) / 60, 1),
+        }
+        inner.save_pretrained(folder / job.INNER_ENCODER)
+        opponent.save_pretrained(folder / job.OPPONENT_ENCODER)
+        report.save(folder)
+        plot_learning_curve(history, folder / "learning_curve_id_encoder.png")
+        job.remove_checkpoints(folder)
+        print("\n" + report.to_markdown())
+    print(
+        f"The encoders: {final}\nTry next:\n  python examples/train.py --id_encoder {final} --output_dir outputs/rarec"
+    )
+
+
+if __name__ == "__main__":
+    main()

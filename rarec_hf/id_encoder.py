@@ -1,0 +1,169 @@
+"""What every ID encoder is: item vectors, and vectors of a user after each item of a history."""
+
+# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
+# string.
+
+from dataclasses import dataclass
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .objectives import OBJECTIVES, full_cross_entropy
+
+
+@strict
+class IDEncoderConfig(PreTrainedConfig):
+    """
+    Args:
+        n_items (`int`): size of the catalogue; item indices are 0..n_items-1.
+        hidden_size (`int`): width of the ID vectors.
+        max_history (`int`): how many of the latest items are read.
+        dropout (`float`): in training.
+        objective (`str`): what it is trained by: `"cross_entropy"` over the full catalogue, or over the sampled
+            negatives of a batch, where `"gbce"` and `"bpr"` can be had too.
+        training_data (`str`, *optional*): digest of the (user, position) pairs it was trained on. The alignment
+            refuses an encoder that has seen its targets, and this is how it knows.
+        catalogue (`str`, *optional*): digest of the item ids in catalogue order; vectors of another catalogue are
+            refused.
+    """
+
+    n_items: int = 1
+    hidden_size: int = 64
+    max_history: int = 50
+    dropout: float | int = 0.3
+    initializer_range: float | int = 0.02
+    objective: str = "cross_entropy"
+    training_data: str | None = None
+    catalogue: str | None = None
+
+    def validate_catalogue(self):
+        if self.n_items < 1 or self.max_history < 1:
+            raise ValueError(
+                f"`n_items` and `max_history` must be at least 1, got {self.n_items} and {self.max_history}."
+            )
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"`objective` must be one of {sorted(OBJECTIVES)}, got {self.objective!r}.")
+
+
+@dataclass
+class IDEncoderOutput(ModelOutput):
+    """
+    Args:
+        loss (`torch.FloatTensor`, *optional*): mean over the labels, when they are given.
+        user_vectors (`torch.FloatTensor` of shape `(batch, interests, hidden_size)`): otherwise.
+    """
+
+    loss: Tensor | None = None
+    user_vectors: Tensor | None = None
+
+
+class IDEncoderModel(PreTrainedModel):
+    """
+    Base of the ID encoders; a subclass gives `position_vectors`.
+
+    Histories are `(batch, length)` item indices, oldest first, padded on the right with -1, so that a causal encoder
+    needs no mask for padding.
+    """
+
+    config_class = IDEncoderConfig
+    main_input_name = "history"
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: IDEncoderConfig):
+        super().__init__(config)
+        self.item_embeddings = nn.Embedding(config.n_items, config.hidden_size)
+
+    def position_vectors(self, history: Tensor) -> Tensor:
+        """Vectors `(batch, length, interests, hidden_size)` of the user after each item, none of a later item."""
+        raise NotImplementedError
+
+    def embedded(self, history: Tensor) -> Tensor:
+        """Item embeddings `(batch, length, hidden_size)` of a checked history; zeros where it is padded."""
+        if history.dim() != 2 or history.shape[1] == 0:
+            raise ValueError(f"Expected histories of shape (batch, length >= 1), got {tuple(history.shape)}.")
+        if history.shape[1] > self.config.max_history:
+            raise ValueError(
+                f"Histories of {history.shape[1]} items exceed `max_history` ({self.config.max_history}); cut them."
+            )
+        lowest, highest = int(history.min()), int(history.max())
+        if lowest < -1 or highest >= self.config.n_items:
+            raise ValueError(
+                f"Item indices must be within 0..{self.config.n_items - 1} (-1 pads), got {lowest}..{highest}."
+            )
+        if bool(((history[:, 1:] >= 0) & (history[:, :-1] < 0)).any()):
+            raise ValueError("Histories must be padded on the right: a padding (-1) stands before an item.")
+        return self.item_embeddings(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
+
+    def user_vectors(self, history: Tensor) -> Tensor:
+        """User vectors `(batch, interests, hidden_size)` after the latest item; zeros for an empty history."""
+        length = (history >= 0).sum(1)
+        vectors = self.position_vectors(history)
+        last = vectors[torch.arange(len(vectors), device=vectors.device), (length - 1).clamp(min=0)]
+        return last * (length > 0).view(-1, 1, 1)
+
+    def item_vectors(self) -> Tensor:
+        """Item vectors `(n_items, hidden_size)`."""
+        return self.item_embeddings.weight
+
+    def scores(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
+        """
+        Scores `(batch, n)` of items `(n, hidden_size)` for users `(batch, interests, hidden_size)`: the best interest
+        counts.
+        """
+        return (user_vectors @ item_vectors.T).amax(1)
+
+    def forward(
+        self,
+        history: Tensor,
+        labels: Tensor | None = None,
+        negatives: Tensor | None = None,
+        log_q: Tensor | None = None,
+    ) -> IDEncoderOutput:
+        """
+        Args:
+            history (`torch.LongTensor` of shape `(batch, length)`): item indices, right-padded with -1.
+            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): the next item at each position; -100
+                where there is none.
+            negatives (`torch.LongTensor` of shape `(n,)`, *optional*): item indices drawn for the whole batch; all
+                items are negatives otherwise.
+            log_q (`torch.FloatTensor` of shape `(n_items,)`, *optional*): log of each item's chance to be drawn, which
+                sampled cross-entropy subtracts (Bengio and Senecal, 2008).
+        """
+        if labels is None:
+            return IDEncoderOutput(user_vectors=self.user_vectors(history))
+        mask = labels != -100
+        if not bool(mask.any()):
+            raise ValueError("No label is given (all are -100): a batch needs histories of at least two items.")
+        targets = labels[mask]
+        vectors = self._of_interest(self.position_vectors(history)[mask], targets)
+        if negatives is None:
+            if self.config.objective != "cross_entropy":
+                raise ValueError(
+                    f"Objective {self.config.objective!r} needs sampled `negatives`; only 'cross_entropy' runs over "
+                    "the full catalogue."
+                )
+            return IDEncoderOutput(loss=full_cross_entropy(vectors, self.item_vectors(), targets))
+        positive = (vectors * self.item_embeddings(targets)).sum(-1, keepdim=True)
+        scores = torch.cat([positive, vectors @ self.item_embeddings(negatives).T], 1)
+        if log_q is not None:
+            chance = torch.cat([log_q[targets].unsqueeze(1), log_q[negatives].expand(len(targets), -1)], 1)
+            scores = scores - chance
+        allowed = negatives != targets.unsqueeze(1)
+        allowed = torch.cat([torch.zeros_like(allowed[:, :1]), allowed], 1)
+        rate = len(negatives) / max(1, self.config.n_items - 1)
+        loss = OBJECTIVES[self.config.objective](scores, torch.zeros_like(targets), allowed, sampling_rate=rate)
+        return IDEncoderOutput(loss=loss)
+
+    def _of_interest(self, vectors: Tensor, targets: Tensor) -> Tensor:
+        """The interest `(n, hidden_size)` of `(n, interests, hidden_size)` that scores the target highest (label-aware
+        attention with a hard choice; ComiRec, section 3.3)."""
+        if vectors.shape[1] == 1:
+            return vectors[:, 0]
+        best = (vectors * self.item_embeddings(targets).unsqueeze(1)).sum(-1).argmax(1)
+        return vectors[torch.arange(len(vectors), device=vectors.device), best]
+
+
+__all__ = ["IDEncoderConfig", "IDEncoderModel", "IDEncoderOutput"]

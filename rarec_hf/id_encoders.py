@@ -1,0 +1,31 @@
+"""The ID encoders there are; a new one is one file and one line here."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from .modeling_comirec import ComiRecConfig, ComiRecModel
+from .modeling_gru4rec import GRU4RecConfig, GRU4RecModel
+from .modeling_item_vectors import ItemVectorsConfig, ItemVectorsModel
+from .modeling_sasrec import SASRecConfig, SASRecModel
+
+ID_ENCODERS: dict[str, type[PreTrainedModel]] = {
+    config.model_type: model
+    for config, model in (
+        (SASRecConfig, SASRecModel),
+        (ComiRecConfig, ComiRecModel),
+        (GRU4RecConfig, GRU4RecModel),
+        (ItemVectorsConfig, ItemVectorsModel),
+    )
+}
+
+
+def id_encoder_config(fields: dict) -> PreTrainedConfig:
+    """The config that `fields`, with their `model_type`, describe."""
+    model_type = fields.get("model_type")
+    if model_type not in ID_ENCODERS:
+        raise ValueError(f"Unknown ID encoder type {model_type!r}; known are {sorted(ID_ENCODERS)}.")
+    return ID_ENCODERS[model_type].config_class(**fields)
+
+
+__all__ = ["ID_ENCODERS", "id_encoder_config"]

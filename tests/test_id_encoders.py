@@ -1,0 +1,237 @@
+"""What every ID encoder must do, and each against an independent implementation with the same weights."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from tests_support import redraw
+from transformers import AutoModel
+
+from rarec_hf import (
+    ComiRecConfig,
+    ComiRecModel,
+    GRU4RecConfig,
+    GRU4RecModel,
+    RARecConfig,
+    RARecForSequentialRecommendation,
+    SASRecConfig,
+    SASRecModel,
+)
+
+SIZES = {"n_items": 12, "hidden_size": 8, "max_history": 6}
+MAKE = {
+    "sasrec": lambda **c: SASRecModel(SASRecConfig(**SIZES, **c)),
+    "comirec_sa": lambda **c: ComiRecModel(ComiRecConfig(**SIZES, interests=3, attention_size=16, **c)),
+    "comirec_dr": lambda **c: ComiRecModel(ComiRecConfig(**SIZES, variant="dynamic_routing", interests=3, **c)),
+    "gru4rec": lambda **c: GRU4RecModel(GRU4RecConfig(**SIZES, **c)),
+}
+EACH = pytest.mark.parametrize("kind", MAKE)
+HISTORY = torch.tensor([[3, 1, 4, 1, 5, 9], [7, -1, -1, -1, -1, -1], [2, 6, 11, -1, -1, -1]])
+
+
+def encoder(kind, seed=0, **config):
+    model = MAKE[kind](**config)
+    redraw(model, seed, std=0.5)
+    return model.eval()
+
+
+def close(a, b, tolerance=1e-5):
+    torch.testing.assert_close(a, b, atol=tolerance, rtol=0)
+
+
+@EACH
+def test_vectors_after_each_item_are_those_of_the_history_cut_there(kind):
+    """So nothing later is seen, and padding changes nothing."""
+    model = encoder(kind)
+    everywhere = model.position_vectors(HISTORY)
+    assert everywhere.shape == (3, 6, 3 if "comirec" in kind else 1, 8)
+    for row, history in enumerate(HISTORY):
+        for end in range(1, int((history >= 0).sum()) + 1):
+            close(everywhere[row, end - 1], model.user_vectors(history[None, :end])[0])
+    close(model.user_vectors(HISTORY.flip(0)), model.user_vectors(HISTORY).flip(0))
+
+
+@EACH
+def test_every_item_of_the_history_counts(kind):
+    model = encoder(kind)
+    vectors = model.user_vectors(HISTORY[:1])
+    for place in range(6):
+        other = HISTORY[:1].clone()
+        other[0, place] = 8
+        assert (model.user_vectors(other) - vectors).abs().max() > 1e-3
+
+
+@EACH
+def test_an_empty_history_gives_zeros_and_interests_differ(kind):
+    model = encoder(kind)
+    assert torch.equal(model.user_vectors(torch.full((1, 2), -1)), torch.zeros(1, 3 if "comirec" in kind else 1, 8))
+    vectors = model.user_vectors(HISTORY)[0]
+    for one in range(1, len(vectors)):
+        assert (vectors[one] - vectors[0]).abs().max() > 1e-3
+
+
+def train(model, history, labels, steps, negatives=None):
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for _ in range(steps):
+        drawn = None if negatives is None else torch.randint(0, 12, (negatives,))
+        loss = model(history, labels=labels, negatives=drawn).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "steps"),
+    [
+        *((kind, "cross_entropy", 300 if kind == "comirec_dr" else 80) for kind in MAKE),
+        *(("comirec_sa", objective, 80) for objective in ("sampled", "gbce", "bpr")),
+    ],
+)
+def test_it_learns_which_items_go_together(kind, objective, steps):
+    """Two halves of the catalogue that nobody mixes: what is recommended beside the history is of its half."""
+    torch.manual_seed(0)
+    rows = torch.stack([torch.randperm(6) + 6 * (n % 2) for n in range(40)])
+    model = MAKE[kind](dropout=0.0, objective="cross_entropy" if objective == "sampled" else objective)
+    train(model, rows[:, :-1], rows[:, 1:], steps, None if objective == "cross_entropy" else 6)
+    seen = torch.tensor([[0, 3, 5], [8, 10, 6]])
+    scores = model.scores(model.user_vectors(seen), model.item_vectors()).scatter(1, seen, -torch.inf)
+    best = scores.topk(3).indices
+    assert bool((best[0] < 6).all()) and bool((best[1] >= 6).all())
+
+
+@pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])
+def test_it_learns_who_follows_whom(kind):
+    """Order matters to these; an interest of ComiRec is a mean."""
+    torch.manual_seed(0)
+    history = torch.tensor([[(start + step) % 12 for step in range(6)] for start in range(12)])
+    model = train(MAKE[kind](dropout=0.0), history, (history + 1) % 12, 150)
+    scores = model.scores(model.user_vectors(torch.tensor([[4, 5, 6], [10, 11, -1]])), model.item_vectors())
+    assert scores.argmax(1).tolist() == [7, 0]
+
+
+@EACH
+def test_every_parameter_gets_a_gradient(kind):
+    model = encoder(kind)
+    model(HISTORY, labels=torch.where(HISTORY >= 0, (HISTORY + 1) % 12, -100)).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and bool(torch.isfinite(parameter.grad).all()), name
+        assert bool(parameter.grad.any()), name
+
+
+def test_sampled_cross_entropy_by_hand():
+    """Against its own negatives without the target among them, each lowered by the log of its chance."""
+    model = encoder("sasrec")
+    history, labels = HISTORY[2:, :2], torch.tensor([[6, 11]])
+    negatives, log_q = torch.tensor([3, 11, 0]), torch.linspace(-3, -1, 12)
+    vectors, items = model.position_vectors(history)[0, :, 0].detach(), model.item_vectors().detach()
+    expected = 0.0
+    for vector, label, allowed in ((vectors[0], 6, [3, 11, 0]), (vectors[1], 11, [3, 0])):
+        logits = [float(vector @ items[i] - log_q[i]) for i in [label, *allowed]]
+        expected += math.log(sum(map(math.exp, logits))) - logits[0]
+    loss = model(history, labels=labels, negatives=negatives, log_q=log_q).loss
+    assert loss.item() == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_the_target_teaches_its_best_interest():
+    model = encoder("comirec_sa")
+    vectors, targets = torch.randn(5, 3, 8), torch.tensor([0, 3, 5, 7, 11])
+    chosen = model._of_interest(vectors, targets)
+    for row, target in enumerate(targets):
+        scores = vectors[row] @ model.item_vectors()[target]
+        assert torch.equal(chosen[row], vectors[row, scores.argmax()])
+
+
+@EACH
+def test_save_and_load(kind, tmp_path):
+    model = encoder(kind)
+    model.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path)
+    assert type(again) is type(model)
+    assert torch.equal(again.user_vectors(HISTORY), model.user_vectors(HISTORY))
+
+
+@EACH
+def test_it_goes_into_the_llm(kind, make_backbone, make_processor, tmp_path):
+    """K interests become K soft prompts; the folder finds the right class again."""
+    torch.manual_seed(0)
+    backbone = make_backbone()
+    backbone.save_pretrained(tmp_path / "lm")
+    model = RARecForSequentialRecommendation.from_backbone(
+        backbone, encoder(kind), context_length=2, backbone_address=f"path:{tmp_path / 'lm'}"
+    )
+    model.processor = make_processor()
+    prompts = model.soft_prompts["user"](model.id_encoder.user_vectors(HISTORY[:1]))
+    assert len(prompts) == 2 + (3 if "comirec" in kind else 1)
+    model.index_catalogue(progress=False)
+    model.save_pretrained(tmp_path / "slim")
+    again = RARecForSequentialRecommendation.from_pretrained(tmp_path / "slim")
+    assert type(again.id_encoder) is type(model.id_encoder)
+    assert again.recommend(["i1", "i5"], k=3) == model.recommend(["i1", "i5"], k=3)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ComiRecConfig(n_items=3, variant="attention"), "`variant` must be one of"),
+        (lambda: ComiRecConfig(n_items=3, interests=0), "must be at least 1"),
+        (lambda: GRU4RecConfig(n_items=3, objective="bpr2"), "`objective` must be one of"),
+        (lambda: RARecConfig(id_encoder_config={"model_type": "mf"}), "Unknown ID encoder type 'mf'"),
+    ],
+)
+def test_impossible_configs_are_refused(make, message):
+    with pytest.raises((StrictDataclassError, ValueError), match=message):
+        make()
+
+
+def test_objectives_over_pairs_need_negatives():
+    model = encoder("gru4rec", objective="gbce")
+    with pytest.raises(ValueError, match="'gbce' needs sampled `negatives`"):
+        model(HISTORY, labels=torch.where(HISTORY >= 0, 1, -100))
+    with pytest.raises(ValueError, match="No label is given"):
+        model(HISTORY, labels=torch.full_like(HISTORY, -100))
+    with pytest.raises(ValueError, match="padded on the right"):
+        model.user_vectors(torch.tensor([[-1, 3]]))
+
+
+# independent implementations -----------------------------------------------------------------------------------------
+
+
+def test_comirec_sa_agrees_with_torch_rechub():
+    layers = pytest.importorskip("torch_rechub.basic.layers")
+    model = encoder("comirec_sa")
+    extract = model.extract
+    with torch.no_grad():
+        extract.position_embeddings.weight.zero_()  # theirs has none
+    theirs = layers.MultiInterestSA(8, 3)
+    theirs.W1, theirs.W2 = (torch.nn.Parameter(w.weight.T.clone()) for w in (extract.hidden, extract.weights))
+    mask = (HISTORY >= 0).float().unsqueeze(-1)
+    # theirs has 4 times the width for the hidden layer; the product is the same for any
+    close(model.user_vectors(HISTORY), theirs(model.embedded(HISTORY), mask))
+
+
+def test_comirec_dr_agrees_with_torch_rechub(monkeypatch):
+    """Theirs takes the softmax over the history; the paper (algorithm 1) and the authors' code over the interests."""
+    layers = pytest.importorskip("torch_rechub.basic.layers")
+    softmax = torch.nn.functional.softmax
+    monkeypatch.setattr(layers.F, "softmax", lambda logits, dim: softmax(logits, dim=1))
+    model = encoder("comirec_dr")
+    theirs = layers.CapsuleNetwork(8, 6, bilinear_type=2, interest_num=3)
+    theirs.w = torch.nn.Parameter(model.extract.transform.reshape(1, 6, 24, 8).clone())
+    close(model.user_vectors(HISTORY), theirs(model.embedded(HISTORY), (HISTORY >= 0).long()))
+
+
+def test_gru4rec_agrees_with_cells_by_hand():
+    """The update and reset gates of Cho et al. (2014), as the paper has them."""
+    model, state = encoder("gru4rec"), torch.zeros(8)
+    gru = model.gru
+    for item in HISTORY[2, :3]:
+        x = model.item_vectors()[item]
+        r_x, z_x, n_x = (gru.weight_ih_l0 @ x + gru.bias_ih_l0).chunk(3)
+        r_h, z_h, n_h = (gru.weight_hh_l0 @ state + gru.bias_hh_l0).chunk(3)
+        update, candidate = torch.sigmoid(z_x + z_h), torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
+        state = update * state + (1 - update) * candidate
+    close(model.user_vectors(HISTORY[2:])[0, 0], state)
