@@ -3,6 +3,8 @@
 # No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
 # string.
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .objectives import OBJECTIVES, full_cross_entropy
+
+
+def catalogue_digest(item_ids: Sequence[str]) -> str:
+    """Hash of the item ids in catalogue order: whose vectors an encoder's rows are."""
+    return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
 
 
 @strict
@@ -166,4 +173,4 @@ class IDEncoderModel(PreTrainedModel):
         return vectors[torch.arange(len(vectors), device=vectors.device), best]
 
 
-__all__ = ["IDEncoderConfig", "IDEncoderModel", "IDEncoderOutput"]
+__all__ = ["IDEncoderConfig", "IDEncoderModel", "IDEncoderOutput", "catalogue_digest"]

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor
 
-from .id_encoder import IDEncoderConfig, IDEncoderModel
+from .id_encoder import IDEncoderConfig, IDEncoderModel, catalogue_digest
 
 
 @strict
@@ -91,7 +91,8 @@ class ItemVectorsModel(IDEncoderModel):
             if bool(bad.any()):
                 named = [wanted[row] for row in bad.nonzero().flatten()[:5].tolist()]
                 raise ValueError(f"The vectors of {int(bad.sum())} items are {problem}, the first: {named}.")
-        model = cls(ItemVectorsConfig(n_items=len(wanted), hidden_size=vectors.shape[1], **config))
+        sizes = {"n_items": len(wanted), "hidden_size": vectors.shape[1]}
+        model = cls(ItemVectorsConfig(**sizes, **{"catalogue": catalogue_digest(wanted), **config}))
         with torch.no_grad():
             model.item_embeddings.weight.copy_(vectors)
         return model.eval()

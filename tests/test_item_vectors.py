@@ -17,6 +17,8 @@ make = ItemVectorsModel.from_vectors
 def test_ids_are_matched_by_value():
     shuffled = make(["d", "x", "b", "a", "c"], VECTORS[[3, 0, 1, 0, 2]], catalogue_ids=IDS)
     assert torch.equal(shuffled.item_vectors(), make(IDS, VECTORS).item_vectors())
+    digests = [made.config.catalogue for made in (shuffled, make(IDS, VECTORS), make(IDS[::-1], VECTORS))]
+    assert digests[0] == digests[1] != digests[2]
     assert torch.equal(make([1, 2, 3, 4], VECTORS, ["4", "1"]).item_vectors(), torch.tensor(VECTORS[[3, 0]]))
 
 

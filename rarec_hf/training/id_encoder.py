@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from torch.utils.data import Dataset
 from transformers import AutoModel, EarlyStoppingCallback, TrainingArguments, set_seed
 
 from ..data.splits import Split, Targets
-from ..id_encoder import IDEncoderModel
+from ..id_encoder import IDEncoderModel, catalogue_digest
 from ..id_encoders import ID_ENCODERS
 from .arguments import EncoderArguments
 from .ranking_trainer import RankingDataset, RankingTrainer
@@ -89,11 +88,6 @@ def encoder_scorer(encoder: IDEncoderModel):
         return encoder.scores(encoder.user_vectors(padded), encoder.item_vectors()).float().cpu().numpy()
 
     return score
-
-
-def catalogue_digest(item_ids: Sequence[str]) -> str:
-    """Hash of the item ids in catalogue order: whose vectors an encoder's rows are."""
-    return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
 
 
 def new_id_encoder(arguments: EncoderArguments, **fields) -> IDEncoderModel:
@@ -228,7 +222,6 @@ def load_id_encoder(path: str, split: Split, trust: bool = False) -> IDEncoderMo
 __all__ = [
     "SequenceDataset",
     "WindowCollator",
-    "catalogue_digest",
     "encoder_name",
     "encoder_scorer",
     "load_id_encoder",
