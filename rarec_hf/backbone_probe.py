@@ -18,16 +18,11 @@ from transformers.cache_utils import (
     LinearAttentionCacheLayerMixin,
     LinearAttentionLayer,
 )
-from transformers.masking_utils import (
-    LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING,
-    create_chunked_causal_mask,
-    create_recurrent_attention_mask,
-    create_sliding_window_causal_mask,
-)
 
 from .attention_layout import Columns, Segment, Window
 from .backbone_cache import CacheLayerSpec, LayerShape
-from .backbone_pass import RECURRENT, BackboneSpec, run_backbone
+from .backbone_masks import WINDOW_FIELDS, single_mask, typed_masks
+from .backbone_pass import BackboneSpec, run_backbone
 
 KNOWN_LAYERS = (
     DummyLayer,
@@ -38,7 +33,6 @@ KNOWN_LAYERS = (
     LinearAttentionAndSlidingWindowAttentionLayer,
     LinearAttentionLayer,
 )
-WINDOW_FIELDS = ("sliding_window", "attention_chunk_size")
 
 
 class BackboneRefused(ValueError):
@@ -204,7 +198,7 @@ class _Measurement:
 
     def _with_masks(self, spec: BackboneSpec, whole: Tensor) -> BackboneSpec:
         """Which form of the mask rule the backbone follows, and what it cannot do without one."""
-        forms = [_typed_masks(self.config), _single_mask(self.config)]
+        forms = [typed_masks(self.config), single_mask(self.config)]
         masks = next((form for form in forms if form and self._follows(replace(spec, masks=form), whole)), None)
         reach = [size for name in WINDOW_FIELDS if (size := getattr(self.config, name, None))]
         problem = "" if masks else "it does not follow a mask per query"
@@ -270,36 +264,6 @@ class _Measurement:
                 pair.append(scale * wave.view(1, shape.heads, 3, width).expand(rows, -1, -1, -1))
             layers[index] = tuple(pair)
         return Segment(Columns.soft_prompts(rows, 3, 0, device, group), layers)
-
-
-def _typed_masks(config) -> tuple[tuple[str, Window | str | None], ...] | None:
-    """One mask a layer type, where the config names layer types and Transformers has a mask function for each."""
-    types, rules = getattr(config, "layer_types", None), {}
-    for layer_type in dict.fromkeys(types or ()):
-        function = LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING.get(layer_type)
-        if function is None:
-            return None
-        for key in function if isinstance(function, dict) else [layer_type]:
-            rules.setdefault(key, _rule_of(LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING.get(key), config))
-    return tuple(rules.items()) or None
-
-
-def _rule_of(function, config) -> Window | str | None:
-    sliding, chunk = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)
-    if function is create_recurrent_attention_mask:
-        return RECURRENT
-    if function is create_sliding_window_causal_mask and sliding:
-        return Window("sliding", sliding)
-    return Window("chunked", chunk) if function is create_chunked_causal_mask and chunk else None
-
-
-def _single_mask(config) -> tuple[tuple[None, Window | None], ...]:
-    """One mask for all layers, with the window that the config states."""
-    if sliding := getattr(config, "sliding_window", None):
-        return ((None, Window("sliding", sliding)),)
-    if chunk := getattr(config, "attention_chunk_size", None):
-        return ((None, Window("chunked", chunk)),)
-    return ((None, None),)
 
 
 def _position_offset(base: nn.Module) -> int:
