@@ -30,6 +30,7 @@ TEXT = (
     "A user chose these, oldest first:\n- Toy Story (1995)\n- Star Wars (1977)\n- The Matrix (1999)\n- Alien (1979)\n"
     "- Blade Runner (1982)\n- The Terminator (1984)\nNext choice:"
 )
+N_SAMPLES = 32  # few, and seen several times: whether the loss falls is the question, not what is learnt
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -77,7 +78,7 @@ def exactness(model: RARecForSequentialRecommendation, ids: torch.Tensor, prefix
 
 def short_training(model: RARecForSequentialRecommendation, split, arguments: argparse.Namespace) -> list[float]:
     """Losses of the logged steps."""
-    targets = split.test.take(np.arange(0, len(split.test), len(split.test) // 96)[:96])
+    targets = split.test.take(np.arange(0, len(split.test), len(split.test) // N_SAMPLES)[:N_SAMPLES])
     data = AlignmentDataset(split.interactions, targets)
     with tempfile.TemporaryDirectory() as folder:
         training = RARecTrainingArguments(
@@ -86,6 +87,7 @@ def short_training(model: RARecForSequentialRecommendation, split, arguments: ar
             per_device_train_batch_size=arguments.batch_size,
             logging_steps=max(1, arguments.steps // 6),
             warmup_steps=2,
+            learning_rate=3e-3,
             seed=arguments.seed,
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
@@ -108,7 +110,7 @@ def main() -> None:
     model = RARecForSequentialRecommendation.from_backbone(
         backbone, encoder, score="dot_product", soft_prompt_position="before_text"
     )
-    model.processor = RARecProcessor(tokenizer, items.item_ids, items.titles, items.attributes)
+    model.processor = RARecProcessor(tokenizer, items.item_ids, items.titles, items.attributes, max_text_tokens=48)
     ids = torch.tensor([tokenizer(TEXT)["input_ids"]])
     frozen = {key: tensor.clone() for key, tensor in backbone.state_dict().items()}
     rows = {"fp32": exactness(model, ids)}
@@ -133,8 +135,8 @@ def main() -> None:
         *(f"| {dtype} | {row['difference']:.1e} | {row['if dropped']:.2f} |" for dtype, row in rows.items()),
         "",
         f"Training the soft prompts (before the text, dot product, batch {arguments.batch_size}, {arguments.steps} "
-        f"steps over 96 samples of MovieLens): loss {' -> '.join(f'{loss:.3f}' for loss in losses)}; backbone "
-        + ("bit-identical afterwards." if unchanged else "CHANGED."),
+        f"steps over {N_SAMPLES} samples of MovieLens): loss {' -> '.join(f'{loss:.3f}' for loss in losses)}; "
+        "backbone " + ("bit-identical afterwards." if unchanged else "CHANGED."),
     ]
     text = "\n".join(lines) + "\n"
     print(text)
