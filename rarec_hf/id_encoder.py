@@ -104,8 +104,13 @@ class IDEncoderModel(PreTrainedModel):
             raise ValueError("Histories must be padded on the right: a padding (-1) stands before an item.")
         return self.item_embeddings(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
 
-    def user_vectors(self, history: Tensor) -> Tensor:
-        """User vectors `(batch, interests, hidden_size)` after the latest item; zeros for an empty history."""
+    def user_vectors(self, history: Tensor, users: Tensor | None = None) -> Tensor:
+        """
+        User vectors `(batch, interests, hidden_size)` after the latest item; zeros for an empty history.
+
+        `users` (`torch.LongTensor` of shape `(batch,)`, *optional*): user indices, -1 for a user not known; only an
+        encoder with a table of users looks at them.
+        """
         length = (history >= 0).sum(1)
         vectors = self.position_vectors(history)
         last = vectors[torch.arange(len(vectors), device=vectors.device), (length - 1).clamp(min=0)]
