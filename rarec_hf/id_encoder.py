@@ -87,6 +87,16 @@ class IDEncoderModel(PreTrainedModel):
         """Vectors `(batch, length, interests, hidden_size)` of the user after each item, none of a later item."""
         raise NotImplementedError
 
+    def training_vectors(self, history: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        What is learnt from: vectors `(n, interests, hidden_size)` and the items `(n,)` that each should score highest,
+        at every position that has a label.
+        """
+        labelled = labels != -100
+        if not bool(labelled.any()):
+            raise ValueError("No label is given (all are -100): a batch needs histories of at least two items.")
+        return self.position_vectors(history)[labelled], labels[labelled]
+
     def embedded(self, history: Tensor) -> Tensor:
         """Item embeddings `(batch, length, hidden_size)` of a checked history; zeros where it is padded."""
         if history.dim() != 2 or history.shape[1] == 0:
@@ -146,11 +156,8 @@ class IDEncoderModel(PreTrainedModel):
         """
         if labels is None:
             return IDEncoderOutput(user_vectors=self.user_vectors(history))
-        mask = labels != -100
-        if not bool(mask.any()):
-            raise ValueError("No label is given (all are -100): a batch needs histories of at least two items.")
-        targets = labels[mask]
-        vectors = self._of_interest(self.position_vectors(history)[mask], targets)
+        vectors, targets = self.training_vectors(history, labels)
+        vectors = self._of_interest(vectors, targets)
         if negatives is None:
             if self.config.objective != "cross_entropy":
                 raise ValueError(

@@ -19,12 +19,18 @@ class SASRecConfig(IDEncoderConfig):
     Args:
         num_hidden_layers (`int`): transformer blocks.
         num_attention_heads (`int`): attention heads of a block.
+        intermediate_size (`int`, *optional*): hidden width of a block's feed-forward part; 4 times `hidden_size` if
+            not given.
+        attention_dropout (`float`): of attention weights. Above 0 it keeps PyTorch from its fused attention on CPUs,
+            which is about four times slower.
     """
 
     model_type = "rarec_sasrec"
 
     num_hidden_layers: int = 2
     num_attention_heads: int = 2
+    intermediate_size: int | None = None
+    attention_dropout: float | int = 0.0
 
     def validate_heads(self):
         if self.hidden_size % self.num_attention_heads:
@@ -32,6 +38,21 @@ class SASRecConfig(IDEncoderConfig):
                 f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
                 f"({self.num_attention_heads})."
             )
+
+
+def transformer_blocks(config, norm_first: bool) -> nn.TransformerEncoder:
+    """The blocks that a config with the fields of [`SASRecConfig`] describes, batch first."""
+    block = nn.TransformerEncoderLayer(
+        config.hidden_size,
+        config.num_attention_heads,
+        dim_feedforward=config.intermediate_size or 4 * config.hidden_size,
+        dropout=config.dropout,
+        activation="gelu",
+        batch_first=True,
+        norm_first=norm_first,
+    )
+    block.self_attn.dropout = config.attention_dropout
+    return nn.TransformerEncoder(block, config.num_hidden_layers, enable_nested_tensor=False)
 
 
 class SASRecModel(IDEncoderModel):
@@ -44,16 +65,7 @@ class SASRecModel(IDEncoderModel):
         super().__init__(config)
         self.position_embeddings = nn.Embedding(config.max_history, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
-        block = nn.TransformerEncoderLayer(
-            config.hidden_size,
-            config.num_attention_heads,
-            dim_feedforward=4 * config.hidden_size,
-            dropout=config.dropout,
-            activation="gelu",
-            batch_first=True,
-            norm_first=True,
-        )
-        self.blocks = nn.TransformerEncoder(block, config.num_hidden_layers, enable_nested_tensor=False)
+        self.blocks = transformer_blocks(config, norm_first=True)
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()
 

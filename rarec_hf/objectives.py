@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-LOGITS_AT_ONCE = 4 * 2**20
+LOGITS_AT_ONCE = 2**22  # of the full catalogue: 16 MiB in fp32
+MOST_ROWS = 256
 
 
 def bpr(scores: Tensor, targets: Tensor, negatives: Tensor, sampling_rate: float = 1.0) -> Tensor:
@@ -57,13 +59,24 @@ def full_cross_entropy(states: Tensor, item_vectors: Tensor, targets: Tensor) ->
     Mean cross-entropy of `targets` `(n,)` over the full catalogue, from states `(n, hidden)` and item vectors
     `(n_items, hidden)`.
 
-    Worked out a few MiB of logits at a time: on CPUs, fresh blocks of hundreds of MiB cost more than the arithmetic.
+    The logits of a few rows exist at a time, in the backward pass too: memory does not grow with `n * n_items`, and on
+    CPUs fresh blocks of hundreds of MiB would cost more than the arithmetic.
     """
-    rows = max(1, LOGITS_AT_ONCE // len(item_vectors))
+    if not len(targets):
+        return states.sum() * 0.0
+    rows = max(1, min(MOST_ROWS, LOGITS_AT_ONCE // len(item_vectors)))
+    if hasattr(nn.functional, "linear_cross_entropy"):  # PyTorch 2.13
+        return nn.functional.linear_cross_entropy(
+            states, item_vectors, targets, options=nn.LinearCrossEntropyOptions(batch_chunk_size=rows)
+        )
     total = states.new_zeros(())
     for part, target in zip(states.split(rows), targets.split(rows), strict=True):
-        total = total + nn.functional.cross_entropy((part @ item_vectors.T).float(), target, reduction="sum")
-    return total / max(1, len(targets))
+        total = total + checkpoint(_summed_cross_entropy, part, item_vectors, target, use_reentrant=False)
+    return total / len(targets)
+
+
+def _summed_cross_entropy(states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy((states @ item_vectors.T).float(), targets, reduction="sum")
 
 
 def layerwise_info_nce(

@@ -62,12 +62,22 @@ class EncoderArguments:
     encoder_heads: int = _f(2, "Attention heads (sasrec).")
     encoder_variant: str = _f("self_attention", "Of comirec.", choices=["self_attention", "dynamic_routing"])
     encoder_interests: int = _f(4, "Interest vectors a user (comirec); each becomes a soft prompt.")
+    encoder_intermediate_size: int = _f(
+        0, "Width inside the feed-forward parts (sasrec, bert4rec); 0: 4 times the width of the ID vectors."
+    )
     encoder_dropout: float = _f(0.3, "Dropout.")
+    encoder_attention_dropout: float = _f(
+        0.0, "Dropout of attention weights (sasrec, bert4rec); any makes attention several times slower on CPUs."
+    )
     encoder_max_history: int = _f(50, "Latest items read.")
     encoder_epochs: float = _f(14, "Epochs at most.")
     encoder_patience: int = _f(5, "Epochs without a better validation NDCG@10 before training stops.")
     encoder_batch_size: int = _f(64, "Sequences a batch.")
     encoder_learning_rate: float = _f(4e-3, "Learning rate.")
+    encoder_lr_scheduler: str = _f(
+        "constant_with_warmup", "Learning rate schedule; cosine falls to 0 over all the epochs, linear likewise."
+    )
+    encoder_warmup_steps: int = _f(20, "Steps of warm-up.")
     encoder_weight_decay: float = _f(0.0, "Weight decay.")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import AutoModel, EarlyStoppingCallback, TrainingArguments, set_seed
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..data.splits import Split, Targets
 from ..id_encoder import IDEncoderModel, catalogue_digest
@@ -39,6 +40,19 @@ class SequenceDataset(Dataset):
 
     def __getitem__(self, row: int) -> np.ndarray:
         return self.windows[row]
+
+    def lengths(self) -> list[int]:
+        """Items of each window."""
+        return [len(window) for window in self.windows]
+
+
+class IDEncoderTrainer(RankingTrainer):
+    """A [`RankingTrainer`] whose batches hold windows of like length, so that little is computed for padding."""
+
+    def _get_train_sampler(self, train_dataset=None):
+        data = self.train_dataset if train_dataset is None else train_dataset
+        generator = torch.Generator().manual_seed(self.args.seed)
+        return LengthGroupedSampler(self.args.train_batch_size, lengths=data.lengths(), generator=generator)
 
 
 class WindowCollator:
@@ -102,7 +116,9 @@ def new_id_encoder(arguments: EncoderArguments, **fields) -> IDEncoderModel:
         "num_hidden_layers": arguments.encoder_layers,
         "num_attention_heads": arguments.encoder_heads,
         "max_history": arguments.encoder_max_history,
+        "intermediate_size": arguments.encoder_intermediate_size or None,
         "dropout": arguments.encoder_dropout,
+        "attention_dropout": arguments.encoder_attention_dropout,
         "objective": arguments.encoder_objective,
         "variant": arguments.encoder_variant,
         "interests": arguments.encoder_interests,
@@ -147,7 +163,7 @@ def train_id_encoder(
         np.bincount(np.concatenate([np.asarray(s) for s in sequences]), minlength=split.interactions.n_items),
         arguments.encoder_negative_sampling,
     )
-    trainer = RankingTrainer(
+    trainer = IDEncoderTrainer(
         model=encoder,
         args=TrainingArguments(
             output_dir=str(work_folder),
@@ -155,8 +171,8 @@ def train_id_encoder(
             per_device_train_batch_size=arguments.encoder_batch_size,
             learning_rate=arguments.encoder_learning_rate,
             weight_decay=arguments.encoder_weight_decay,
-            lr_scheduler_type="constant_with_warmup",
-            warmup_steps=20,
+            lr_scheduler_type=arguments.encoder_lr_scheduler,
+            warmup_steps=arguments.encoder_warmup_steps,
             eval_strategy="epoch",
             save_strategy="epoch",
             save_total_limit=2,
