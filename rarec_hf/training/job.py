@@ -24,7 +24,8 @@ from ..scoring import EncoderPlusLLMScore
 from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
 from .calibration import fit_gains
-from .id_encoder import encoder_name, encoder_scorer, load_id_encoder, train_id_encoder
+from .id_encoder import encoder_name, encoder_scorer, train_id_encoder
+from .loaded_encoder import load_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
 from .samples import AlignmentCollator, AlignmentDataset
 

@@ -11,10 +11,10 @@ from rarec_hf.training.id_encoder import (
     WindowCollator,
     encoder_name,
     encoder_scorer,
-    load_id_encoder,
     new_id_encoder,
     train_id_encoder,
 )
+from rarec_hf.training.loaded_encoder import load_id_encoder
 
 
 def small(**changes) -> EncoderArguments:
