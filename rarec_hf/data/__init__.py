@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .interactions import Interactions, ItemTable, build_interactions, load_interactions
+from .interactions import Interactions, ItemTable, build_interactions, load_interactions, to_timestamp
 from .movielens import load_movielens_latest_small
 from .selection import select_samples
 from .splits import SPLITS, Split, Targets, check_no_leak, leave_one_out
@@ -19,4 +19,5 @@ __all__ = [
     "load_interactions",
     "load_movielens_latest_small",
     "select_samples",
+    "to_timestamp",
 ]

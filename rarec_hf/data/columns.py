@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["clean_text", "is_missing", "read_ids", "read_timestamps", "without_float_zeros"]
+__all__ = ["clean_text", "is_missing", "read_ids", "row_name", "without_float_zeros"]
 
 # What str(nan), str(pd.NA) and str(pd.NaT) leave in a file. "None", "null" and "NA" stay: they are real names.
 MISSING_TEXT = {"", "nan", "<na>", "nat"}
 WRITTEN_AS_FLOAT = re.compile(r"-?\d+\.0")
 ENTITY = re.compile(r"&#?\w+;")  # with its semicolon: "Q&AMP" and "R&Lt. Dan" are no entities
 BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+SHARDS = "rarec_hf_shards"  # key in `attrs` of a frame that was read from several files: [(name, rows), ...]
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -26,6 +27,15 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, (list, tuple, np.ndarray)):
         return all(is_missing(part) for part in value)
     return value is None or bool(pd.isna(value))
+
+
+def row_name(column: pd.Series, row: int) -> str:
+    """How an error names row `row` of a column: by its number in the file, and by the file where there are several."""
+    for shard, length in column.attrs.get(SHARDS, ()):
+        if row < length:
+            return f"data row {row + 1} of {shard} (the header not counted)"
+        row -= length
+    return f"data row {row + 1} (the header not counted)"
 
 
 def read_ids(column: pd.Series, table: str) -> tuple[np.ndarray, list[str]]:
@@ -76,43 +86,6 @@ def _id_text(value: Any, name: str) -> str:
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
     return str(value).strip()
-
-
-def read_timestamps(column: pd.Series, table: str) -> np.ndarray:
-    """
-    Times to numbers: numbers (as text, too) keep their unit, dates become seconds since 1970 in UTC.
-
-    Returns:
-        `int64` of shape `(n_rows,)`, or `float64` where fractions came.
-
-    Raises:
-        ValueError: missing, infinite or unreadable values, with their count and the first row.
-    """
-    if pd.api.types.is_datetime64_any_dtype(column):
-        values = _seconds(column)
-    else:
-        values = pd.to_numeric(column, errors="coerce")
-        if values.isna().all():
-            dates = column.where(~column.map(is_missing))
-            values = _seconds(pd.to_datetime(dates, utc=True, errors="coerce", format="ISO8601"))
-    unreadable = values.isna().to_numpy() | np.isinf(values.to_numpy(dtype=float, na_value=np.nan))
-    if unreadable.any():
-        row = int(unreadable.argmax())
-        raise ValueError(
-            f"{table}: the column `{column.name}` has {int(unreadable.sum())} values that are no finite time, "
-            f"the first in data row {row + 1} (the header not counted): {column.iloc[row]!r}. Expected numbers, dates "
-            "or ISO 8601 text in every row."
-        )
-    values = values.to_numpy()
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64)
-    values = values.astype(np.float64)
-    whole = (values == np.floor(values)).all() and np.abs(values).max(initial=0.0) < 2.0**63
-    return values.astype(np.int64) if whole else values
-
-
-def _seconds(dates: pd.Series) -> pd.Series:
-    return (pd.to_datetime(dates, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
 
 
 def clean_text(value: Any) -> str:

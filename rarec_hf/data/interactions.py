@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -12,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from .catalogue import ItemTable, build_item_table, placeholder_title
-from .columns import read_ids, read_timestamps
+from .columns import read_ids
 from .tables import check_columns, read_table, source_name
+from .timestamps import read_timestamps, recognise_unit, time_to_number
 
-__all__ = ["Interactions", "ItemTable", "build_interactions", "load_interactions", "placeholder_title"]
+__all__ = ["Interactions", "ItemTable", "build_interactions", "load_interactions", "placeholder_title", "to_timestamp"]
 
 ORDER_COLUMN = "order"
 
@@ -34,6 +36,8 @@ class Interactions:
         offsets (`np.ndarray` of shape `(n_users + 1,)`, int64): the interactions of user `u` are
             `item_index[offsets[u]:offsets[u + 1]]`.
         report (`dict[str, int | str]`): what was read, dropped, merged and filled in.
+        timestamp_unit (`str`): `"seconds"`, `"milliseconds"`, `"microseconds"`, `"nanoseconds"` (since 1970, in UTC)
+            or `"unknown"`.
     """
 
     user_ids: list[str]
@@ -42,6 +46,7 @@ class Interactions:
     timestamps: np.ndarray
     offsets: np.ndarray
     report: dict[str, int | str] = field(default_factory=dict)
+    timestamp_unit: str = "unknown"
 
     def __post_init__(self) -> None:
         n_interactions = len(self.item_index)
@@ -78,6 +83,27 @@ class Interactions:
 
     def __repr__(self) -> str:
         return f"Interactions(n_users={self.n_users}, n_items={self.n_items}, n_interactions={len(self.item_index)})"
+
+
+def to_timestamp(interactions: Interactions, when: str | float | datetime.date) -> int | float:
+    """
+    A moment in the unit of the interactions' timestamps, to compare with them.
+
+    Args:
+        interactions (`Interactions`): gives the unit.
+        when (`str`, `datetime.date` or number): a date (midnight in UTC) or time, ISO 8601 where it is text; a number
+            is one in that unit already.
+
+    Raises:
+        ValueError: `when` is no moment, or a date although the unit is unknown.
+
+    Example:
+        ```python
+        >>> to_timestamp(interactions, "2014-07-01")
+        1404172800
+        ```
+    """
+    return time_to_number(when, interactions.timestamp_unit)
 
 
 def load_interactions(
@@ -178,6 +204,7 @@ def build_interactions(
     users, user_ids = read_ids(interactions_frame[user_column], "interactions")
     row_items, item_ids = read_ids(interactions_frame[item_column], "interactions")
     times = read_timestamps(interactions_frame[timestamp_column], "interactions")
+    unit = recognise_unit(times, interactions_frame[timestamp_column], "interactions")
     report: dict[str, int | str] = {"interactions_read": len(users)}
 
     sort_keys = [times, users]
@@ -232,6 +259,7 @@ def build_interactions(
         timestamps=times,
         offsets=np.concatenate([[0], np.bincount(users, minlength=len(user_list)).cumsum()]).astype(np.int64),
         report=report,
+        timestamp_unit=unit,
     )
 
 

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import datetime
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from rarec_hf.data.columns import clean_text, read_ids, read_timestamps
+from rarec_hf.data.columns import clean_text, read_ids
 
 
 @pytest.mark.parametrize(
@@ -61,46 +59,6 @@ def test_ids_that_cannot_be_exact_or_are_no_ids():
         read_ids(pd.Series([[1], [2]]), "items")
     with pytest.raises(ValueError, match="not UTF-8"):
         read_ids(pd.Series([b"\xff"]), "items")
-
-
-@pytest.mark.parametrize(
-    ("values", "expected", "kind"),
-    [
-        ([3, 1], [3, 1], "i"),
-        ([3.0, 1.0], [3, 1], "i"),
-        ([3.5, 1.0], [3.5, 1.0], "f"),
-        (["3", " 1 "], [3, 1], "i"),
-        (["1400000000123456789", "1"], [1400000000123456789, 1], "i"),
-        (["1970-01-02", "1970-01-01T00:00:01Z"], [86400, 1], "i"),
-        (["1970-01-01T01:00:00+01:00"], [0], "i"),
-        (pd.to_datetime(["1970-01-01 00:01", "1970-01-02 00:00"]), [60, 86400], "i"),
-        (pd.to_datetime(["1970-01-01 00:01"]).tz_localize("Europe/Paris"), [-3540], "i"),
-        (pd.to_datetime(["1970-01-01 00:00:00.5"]), [0.5], "f"),
-        ([datetime.date(1970, 1, 2), datetime.date(1970, 1, 1)], [86400, 0], "i"),
-    ],
-)
-def test_timestamps(values, expected, kind):
-    times = read_timestamps(pd.Series(values, name="t"), "interactions")
-    assert times.tolist() == expected and times.dtype.kind == kind and times.dtype.itemsize == 8
-
-
-@pytest.mark.parametrize(
-    ("values", "count", "row"),
-    [
-        ([1, np.nan, np.inf], 2, 2),
-        (["1", "soon", ""], 2, 2),
-        (["1970-01-01", None], 1, 2),
-        (["1970-01-01", "07/08/2014"], 1, 2),
-        ([None, 1, -np.inf], 2, 1),
-        (["nan", "x"], 2, 1),
-        (["1", "1970-01-01"], 1, 2),
-        (pd.to_datetime(["2014-01-01", None]), 1, 2),
-        (pd.Series([1, None], dtype="Int64"), 1, 2),
-    ],
-)
-def test_unreadable_timestamps_give_count_and_first_row(values, count, row):
-    with pytest.raises(ValueError, match=rf"column `t` has {count} values .* first in data row {row} "):
-        read_timestamps(pd.Series(values, name="t"), "interactions")
 
 
 @pytest.mark.parametrize(
