@@ -17,24 +17,34 @@ __all__ = ["SPLITS", "Split", "Targets", "check_no_leak", "leave_one_out"]
 @dataclass(frozen=True, eq=False)
 class Targets:
     """
-    Pairs of a history and the item that followed it; row `r` is the history
-    `interactions.history(users[r])[:ends[r]]` and the target `targets[r]`.
+    Pairs of a history and an item that came after it; row `r` is the history
+    `interactions.history(users[r])[:ends[r]]` and the target `targets[r]`. Several rows of one user that share a
+    history are several targets of it.
 
     Attributes:
         users (`np.ndarray` of shape `(n,)`): user indices.
         targets (`np.ndarray` of shape `(n,)`): item indices.
-        ends (`np.ndarray` of shape `(n,)`): history lengths, which are also the targets' positions.
+        ends (`np.ndarray` of shape `(n,)`): history lengths.
+        positions (`np.ndarray` of shape `(n,)`, *optional*): where the targets stand in their users' interactions, at
+            or after the end of the history; without them, right after it.
     """
 
     users: np.ndarray
     targets: np.ndarray
     ends: np.ndarray
+    positions: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.targets) == len(self.ends):
             raise ValueError(
                 "`users`, `targets` and `ends` must have the same length, got "
                 f"{len(self.users)}, {len(self.targets)} and {len(self.ends)}."
+            )
+        if self.positions is None:
+            object.__setattr__(self, "positions", self.ends)
+        elif len(self.positions) != len(self.ends):
+            raise ValueError(
+                f"`positions` must have one entry per row, expected {len(self.ends)}, got {len(self.positions)}."
             )
 
     def __len__(self) -> int:
@@ -46,7 +56,7 @@ class Targets:
 
     def take(self, rows: np.ndarray) -> Targets:
         """The rows `rows` (indices or a mask), in that order."""
-        return Targets(self.users[rows], self.targets[rows], self.ends[rows])
+        return Targets(self.users[rows], self.targets[rows], self.ends[rows], self.positions[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +147,9 @@ def check_no_leak(split: Split) -> None:
     measured = np.zeros(len(owner), dtype=bool)
     named = {"alignment": split.alignment_samples(), "validation": split.validation, "test": split.test}
     for name, rows in named.items():
-        refuse(rows.users[(rows.ends < 1) | (rows.ends >= lengths[rows.users])], f"{name} positions outside a history")
-        flat = interactions.offsets[rows.users] + rows.ends
+        outside = (rows.ends < 1) | (rows.positions < rows.ends) | (rows.positions >= lengths[rows.users])
+        refuse(rows.users[outside], f"{name} positions outside a history")
+        flat = interactions.offsets[rows.users] + rows.positions
         misplaced = interactions.item_index[flat] != rows.targets
         refuse(rows.users[misplaced], f"{name} targets that are not at their place")
         if name == "alignment":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from .baselines import ItemKNN, Popularity, TitleTfidf
 from .charts import plot_learning_curve, plot_metrics
 from .evaluator import Difference, Scorer, paired_difference, rank_targets
-from .metrics import Ranks, metric_per_user, metrics_per_user, ranks_from_scores, summarize
+from .metrics import metric_per_user, metrics_per_user, summarize
+from .ranks import Ranks, ranks_from_scores
 from .report import EvaluationReport, Row
 
 __all__ = [

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .metrics import flatten_histories
+from .ranks import flatten_histories
 
 BLOCK = 2048  # items whose neighbours are found at once; bounds the memory of the co-occurrence counts
 

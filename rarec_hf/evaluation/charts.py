@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..whole_files import replacing
-from .metrics import Ranks, metric_label, metric_per_user
+from .metrics import metric_label, metric_per_user
+from .ranks import Ranks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def plot_metrics(
         _tidy(axis, grid="x")
     axes[0].set_yticks(height, [textwrap.fill(name, 28) for name, _ in rows], parse_math=False)
     axes[0].invert_yaxis()
-    users = len(rows[0][1])
+    users = rows[0][1].n_users
     figure.supxlabel(
         f"mean over {users:,} users with its 95 % interval; grey: {reference} (reference)",
         parse_math=False,

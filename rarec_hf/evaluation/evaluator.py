@@ -1,18 +1,26 @@
-"""Rank every user's target with any scorer, one batch of users at a time; compare two scorers over the same users."""
+"""Rank every user's targets with any scorer, one batch of users at a time; compare two scorers over the same users."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from .metrics import Ranks, flatten_histories, metric_per_user, ranks_from_scores, refuse_rows
+from .metrics import metric_per_user
+from .ranks import Ranks, flatten_histories, ranks_from_scores, refuse_outside, refuse_rows
 
-# Histories (item indices, oldest first) in, scores of shape (n, n_items) out; higher is better.
-Scorer = Callable[[Sequence[np.ndarray]], np.ndarray]
+if TYPE_CHECKING:
+    import torch
+
+# Histories (item indices, oldest first) in, scores of shape (n, n_items) out; higher is better. A scorer with an
+# attribute `takes_users` that is true is called as `scorer(histories, users)`.
+Scorer = Callable[..., "np.ndarray | torch.Tensor"]
+
+CHECKED_AT_ONCE = 4096  # rows that are read and checked together
 
 
 def rank_targets(
@@ -21,28 +29,33 @@ def rank_targets(
     targets: Sequence[int] | np.ndarray,
     n_items: int,
     *,
+    users: np.ndarray | None = None,
     batch_size: int = 256,
     exclude_seen: bool = True,
     progress: bool = True,
     description: str = "Ranking",
 ) -> Ranks:
     """
-    Rank each user's target over the full catalogue. Scores exist for one batch of users at a time only.
+    Rank each target over the full catalogue. Scores exist for one batch of histories at a time only.
 
     Args:
-        scorer (`Scorer`): Called with up to `batch_size` histories.
+        scorer (`Scorer`): Called with up to `batch_size` histories, and with their `users` too if it has a true
+            attribute `takes_users`. Returns an array or a tensor on any device, where the ranks are then counted.
         histories (`Sequence[np.ndarray]`): Item indices, oldest first. Only `len(histories)` and `histories[row]` are
             used, so rows may be built when asked for. Each row is read twice: all rows are checked before the first
             call of `scorer`, so that a mistake in the last row does not cost the whole evaluation.
-        targets (`Sequence[int]`): Item index of each user's target, one per history.
+        targets (`Sequence[int]`): Item index of each row's target, one per history.
         n_items (`int`): Size of the catalogue.
-        batch_size (`int`, *optional*, defaults to 256): Users scored at once.
+        users (`np.ndarray` of shape `(n,)`, *optional*): The user index of each row, kept in the ranks. Rows of one
+            user that follow one another with the same history, several targets, are scored once.
+        batch_size (`int`, *optional*, defaults to 256): Histories scored at once.
         exclude_seen (`bool`, *optional*, defaults to `True`): Take the items of a user's history out of the ranking.
         progress (`bool`, *optional*, defaults to `True`): Show a progress bar labelled `description`.
 
     Raises:
         ValueError: Nothing to rank, lengths differ, an index is outside the catalogue, a target is in its own history
-            while seen items are excluded, or `scorer` returns something other than `(n, n_items)` valid scores.
+            while seen items are excluded, `scorer` takes users and none are given, or `scorer` returns something other
+            than `(n, n_items)` valid scores.
     """
     targets = np.asarray(targets)
     n = len(histories)
@@ -50,33 +63,65 @@ def rank_targets(
         raise ValueError(f"Expected at least one history and one target for each, got {n} and {targets.shape}.")
     if n_items < 1 or batch_size < 1:
         raise ValueError(f"`n_items` and `batch_size` must be at least 1, got {n_items} and {batch_size}.")
-    batches = [range(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+    users = None if users is None else np.asarray(users)
+    if users is not None and users.shape != (n,):
+        raise ValueError(f"`users` must name the user of each row, expected shape ({n},), got {users.shape}.")
+    takes_users = bool(getattr(scorer, "takes_users", False))
+    if takes_users and users is None:
+        raise ValueError(f"The scorer {type(scorer).__name__} scores users it knows; give `users`, one per history.")
 
-    for batch in batches:
-        chosen = targets[batch.start : batch.stop]
-        flatten_histories(chosen[:, None], n_items, first_row=batch.start)
-        rows, items = flatten_histories((histories[row] for row in batch), n_items, first_row=batch.start)
-        if exclude_seen:
-            repeated = np.bincount(rows, weights=items == chosen[rows], minlength=len(batch)) > 0
-            reason = "the target is in its own history. Drop repeated interactions, or pass `exclude_seen=False`"
-            refuse_rows(repeated, reason, batch.start)
-
+    starts = _check_rows(histories, targets, users, n_items, exclude_seen)  # first row of each distinct history
+    ends = np.append(starts[1:], n)
     parts = []
-    with tqdm(total=n, desc=description, unit="user", disable=not progress) as bar:
-        for batch in batches:
-            seen = [np.asarray(histories[row]) for row in batch]
-            scores = np.asarray(scorer(seen))
-            if scores.shape != (len(batch), n_items):
+    with tqdm(total=n, desc=description, unit="target", disable=not progress) as bar:
+        for start in range(0, len(starts), batch_size):
+            first, last = starts[start : start + batch_size], ends[start : start + batch_size]
+            seen = [np.asarray(histories[row]) for row in first]
+            scores = scorer(seen, users[first]) if takes_users else scorer(seen)
+            if tuple(np.shape(scores)) != (len(seen), n_items):
                 raise ValueError(
-                    f"The scorer must return shape (histories, n_items), expected {(len(batch), n_items)}, "
-                    f"got {scores.shape}."
+                    f"The scorer must return shape (histories, n_items), expected {(len(seen), n_items)}, "
+                    f"got {tuple(np.shape(scores))}."
                 )
-            excluded = seen if exclude_seen else [[]] * len(batch)
-            chosen = targets[batch.start : batch.stop]
-            parts.append(ranks_from_scores(scores, chosen, excluded, first_row=batch.start))
+            score_rows = np.repeat(np.arange(len(seen)), last - first)
+            rows = slice(first[0], last[-1])
+            parts.append(
+                ranks_from_scores(
+                    scores,
+                    targets[rows],
+                    [seen[row] if exclude_seen else () for row in score_rows],
+                    score_rows=None if len(score_rows) == len(seen) else score_rows,
+                    users=None if users is None else users[rows],
+                    first_row=first[0],
+                )
+            )
             del scores  # else two batches exist while the next one is scored
-            bar.update(len(batch))
+            bar.update(len(score_rows))
     return Ranks.concatenate(parts)
+
+
+def _check_rows(
+    histories: Sequence[np.ndarray], targets: np.ndarray, users: np.ndarray | None, n_items: int, exclude_seen: bool
+) -> np.ndarray:
+    """Refuses rows that cannot be ranked; returns the first row of each run of one user's equal histories."""
+    starts, previous = [], None
+    for start in range(0, len(targets), CHECKED_AT_ONCE):
+        chosen = targets[start : start + CHECKED_AT_ONCE]
+        some = [np.asarray(histories[row]) for row in range(start, start + len(chosen))]
+        if chosen.dtype.kind not in "iu":
+            raise ValueError(f"`targets` must be integer item indices, got dtype {chosen.dtype}.")
+        refuse_outside(chosen, n_items, start)
+        rows, items = flatten_histories(some, n_items, first_row=start)
+        if exclude_seen:
+            repeated = np.bincount(rows, weights=items == chosen[rows], minlength=len(chosen)) > 0
+            reason = "the target is in its own history. Drop repeated interactions, or pass `exclude_seen=False`"
+            refuse_rows(repeated, reason, start)
+        for row, history in enumerate(some, start):
+            same_user = users is not None and row > 0 and users[row] == users[row - 1]
+            if not (same_user and np.array_equal(history, previous)):
+                starts.append(row)
+            previous = history
+    return np.array(starts)
 
 
 @dataclass(frozen=True)
@@ -120,9 +165,14 @@ def paired_difference(
     Raises:
         ValueError: Fewer than two users, or ranks that cannot belong to the same users and rule.
     """
-    if len(ranks_a) != len(ranks_b) or len(ranks_a) < 2:
+    if len(ranks_a) != len(ranks_b) or ranks_a.n_users < 2:
         raise ValueError(
             f"Paired ranks need the same users, at least 2 of them, got {len(ranks_a)} and {len(ranks_b)} rows."
+        )
+    if not np.array_equal(ranks_a.user_of_row(), ranks_b.user_of_row()):
+        raise ValueError(
+            f"The rows belong to {ranks_a.n_users} users in one and {ranks_b.n_users} in the other, or in another "
+            "order; rank both with the same `users`."
         )
     if not np.array_equal(ranks_a.candidates, ranks_b.candidates):
         row = int(np.argmax(ranks_a.candidates != ranks_b.candidates))

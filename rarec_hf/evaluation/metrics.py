@@ -1,209 +1,133 @@
-"""Ranks of targets over the full catalogue, and the metrics computed from them.
+"""Metrics of targets ranked over the full catalogue: one value per user, and their means.
 
-With one target per user the ideal DCG is 1, so NDCG@k is the discount `1 / log2(place + 1)` of the target's place when
-that is at most k. Where other items have exactly the target's score its place among them is unknown: every metric here
-is its expectation over the `ties + 1` equally likely places. A scorer that gives all items the same score thus comes
-out at a hit rate of exactly k / candidates, not at 1.
+Where other items have exactly the target's score its place among them is unknown: every metric here is its expectation
+over the `ties + 1` equally likely places. A scorer that gives all items the same score thus comes out at a hit rate of
+exactly k / candidates, not at 1.
+
+A user may have several targets, all ranked with the same history. Per user then recall@k is the share of the targets
+among the first k, hit rate@k whether any is, NDCG@k the targets' summed discounts `1 / log2(place + 1)` over those of
+the best order, `min(k, n_targets)` of them, and MRR the reciprocal of the best place. With one target recall is the
+hit rate and NDCG@k the target's discount.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
+from .ranks import Ranks
+
 DEFAULT_KS = (1, 5, 10, 20, 50, 100)
-_SHORT_NAMES = {"hit_rate": "HR", "ndcg": "NDCG", "mrr": "MRR"}
-
-
-@dataclass(frozen=True, eq=False)
-class Ranks:
-    """
-    Where each evaluated user's target stands. One row per user.
-
-    Args:
-        greater (`np.ndarray` of shape `(n,)`): Candidates that score strictly higher than the target.
-        ties (`np.ndarray` of shape `(n,)`): Candidates other than the target that have exactly its score.
-        candidates (`np.ndarray` of shape `(n,)`): Items that were ranked, target included.
-
-    Raises:
-        ValueError: Columns differ in length, are not whole numbers, or contradict each other.
-    """
-
-    greater: np.ndarray
-    ties: np.ndarray
-    candidates: np.ndarray
-
-    def __post_init__(self):
-        for name in ("greater", "ties", "candidates"):
-            column = np.asarray(getattr(self, name))
-            if column.ndim != 1 or (column.size and column.dtype.kind not in "iu"):
-                raise ValueError(
-                    f"`{name}` must be a 1-D array of integers, got shape {column.shape}, dtype {column.dtype}."
-                )
-            object.__setattr__(self, name, column.astype(np.int64))
-        if not len(self.greater) == len(self.ties) == len(self.candidates):
-            raise ValueError(
-                "`greater`, `ties` and `candidates` must have one row per user, got "
-                f"{len(self.greater)}, {len(self.ties)} and {len(self.candidates)} rows."
-            )
-        wrong = (self.greater < 0) | (self.ties < 0) | (self.greater + self.ties >= self.candidates)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise ValueError(
-                "`greater` and `ties` must be at least 0 and leave room for the target among the candidates, got "
-                f"{self.greater[row]}, {self.ties[row]} and {self.candidates[row]} candidates in row {row}."
-            )
-
-    def __len__(self) -> int:
-        return len(self.greater)
-
-    @property
-    def mid_rank(self) -> np.ndarray:
-        """The middle of the places that the target may hold, counted from 1; `(n,)` float."""
-        return 1 + self.greater + self.ties / 2
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Ranks]) -> Ranks:
-        """The rows of several `Ranks`, one after the other."""
-        if not parts:
-            raise ValueError("`parts` holds no ranks to join; give at least one `Ranks`.")
-        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
-
-
-def flatten_histories(
-    histories: Iterable[np.ndarray], n_items: int, *, first_row: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Lists of item indices as two flat columns: row number (from 0) and item index.
-
-    Args:
-        histories (iterable of integer sequences): One per row, empty ones allowed.
-        n_items (`int`): Size of the catalogue; every index must be in `0..n_items-1`.
-        first_row (`int`, *optional*, defaults to 0): Added to row numbers in error messages.
-
-    Raises:
-        ValueError: A row is not a flat list of integers or holds an index outside the catalogue.
-    """
-    arrays = [np.asarray(history) for history in histories]
-    for row, array in enumerate(arrays):
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise ValueError(
-                f"Row {first_row + row}: expected a 1-D array of integer item indices, got shape {array.shape}, "
-                f"dtype {array.dtype}. Map external item ids to item indices first."
-            )
-    lengths = np.array([array.size for array in arrays], dtype=np.int64)
-    rows = np.repeat(np.arange(len(arrays)), lengths)
-    filled = [array.astype(np.int64, copy=False) for array in arrays if array.size]
-    items = np.concatenate(filled) if filled else np.empty(0, dtype=np.int64)
-    outside = (items < 0) | (items >= n_items)
-    if outside.any():
-        at = int(np.argmax(outside))
-        raise ValueError(
-            f"Row {first_row + rows[at]}: item index {items[at]} is outside the catalogue, "
-            f"expected 0 to {n_items - 1}."
-        )
-    return rows, items
-
-
-def ranks_from_scores(
-    scores: np.ndarray, targets: np.ndarray, excluded: Sequence[np.ndarray], *, first_row: int = 0
-) -> Ranks:
-    """
-    Count, for each user, how many candidates score higher than the target and how many score the same.
-
-    Args:
-        scores (`np.ndarray` of shape `(n, n_items)`): Higher is better. `-inf` means "never" for items that are not
-            the target; scores of excluded items are not looked at.
-        targets (`np.ndarray` of shape `(n,)`): Item index of each user's target.
-        excluded (`list[np.ndarray]`): Item indices taken out of each user's ranking; repeats count once.
-        first_row (`int`, *optional*, defaults to 0): Added to row numbers in error messages.
-
-    Raises:
-        ValueError: Wrong shapes, indices outside the catalogue, a target among its user's excluded items, NaN among
-            the candidates' scores, or a target whose score is not finite.
-    """
-    scores, targets = np.asarray(scores), np.asarray(targets)
-    if scores.ndim != 2 or scores.dtype.kind not in "fiu":
-        raise ValueError(
-            f"`scores` must be numbers of shape (n, n_items), got shape {scores.shape}, dtype {scores.dtype}."
-        )
-    n, n_items = scores.shape
-    if targets.shape != (n,) or (n and targets.dtype.kind not in "iu"):
-        raise ValueError(
-            f"`targets` must be one item index per row of `scores`, expected shape ({n},) of integers, "
-            f"got {targets.shape}, dtype {targets.dtype}."
-        )
-    if len(excluded) != n:
-        raise ValueError(
-            f"`excluded` must have one entry per row of `scores` (empty ones allowed), expected {n}, "
-            f"got {len(excluded)}."
-        )
-    flatten_histories(targets[:, None], n_items, first_row=first_row)  # every target is in the catalogue
-
-    out = np.zeros((n, n_items), dtype=bool)  # (n, n_items), True where not a candidate
-    out[flatten_histories(excluded, n_items, first_row=first_row)] = True
-    every_row = np.arange(n)
-    refuse_rows(
-        out[every_row, targets],
-        "the target is among the excluded items, so it has no rank. Leave it out of `excluded`",
-        first_row,
-    )
-    refuse_rows((np.isnan(scores) & ~out).any(axis=1), "a candidate's score is NaN. Mend the scorer", first_row)
-    own = scores[every_row, targets][:, None]  # (n, 1)
-    refuse_rows(~np.isfinite(own[:, 0]), "the target's score is infinite. Give targets finite scores", first_row)
-
-    kept = ~out
-    return Ranks(
-        greater=((scores > own) & kept).sum(axis=1),
-        ties=((scores == own) & kept).sum(axis=1) - 1,  # the target equals itself
-        candidates=kept.sum(axis=1),
-    )
-
-
-def refuse_rows(wrong: np.ndarray, reason: str, first_row: int = 0) -> None:
-    """Raise a `ValueError` that names the first row where `wrong` (`(n,)` bool) holds, and how many there are."""
-    if wrong.any():
-        raise ValueError(f"Row {first_row + int(np.argmax(wrong))} ({int(wrong.sum())} of {len(wrong)}): {reason}.")
+_SHORT_NAMES = {"hit_rate": "HR", "ndcg": "NDCG", "mrr": "MRR", "recall": "Recall"}
 
 
 def metric_per_user(ranks: Ranks, metric: str) -> np.ndarray:
     """
-    One metric for every user, as its expectation over the places a tied target may hold; `(n,)` float.
+    One metric for every user, as its expectation over the places that tied targets may hold; `(n_users,)` float, in
+    the order of the users' first rows.
 
     Args:
         ranks (`Ranks`): Where the targets stand.
-        metric (`str`): `"hit_rate@k"`, `"ndcg@k"` for any k from 1 on, or `"mrr"`. A k larger than the catalogue is
-            allowed: the hit rate is then 1 and NDCG the whole discount.
+        metric (`str`): `"hit_rate@k"`, `"recall@k"`, `"ndcg@k"` for any k from 1 on, or `"mrr"`. A k larger than the
+            catalogue is allowed: hit rate and recall are then 1 and NDCG counts every target.
 
     Raises:
         ValueError: Unknown metric, or a k that is no positive integer.
     """
     family, _, cutoff = metric.partition("@")
-    if metric != "mrr" and (family not in ("hit_rate", "ndcg") or not cutoff.isdecimal() or int(cutoff) < 1):
-        raise ValueError(f"Unknown metric {metric!r}; expected 'hit_rate@k' or 'ndcg@k' (integer k >= 1), or 'mrr'.")
-    places = ranks.ties + 1  # the target is at one of greater + 1 .. greater + places
-    last = ranks.greater + places
-    deepest = int(last.max(initial=0))
-    if family == "hit_rate":
-        return np.clip(int(cutoff) - ranks.greater, 0, places) / places
-    k = deepest if metric == "mrr" else min(int(cutoff), deepest)
-    place = np.arange(1, k + 1)
-    gain = 1 / place if metric == "mrr" else 1 / np.log2(place + 1)
+    known = family in ("hit_rate", "recall", "ndcg") and cutoff.isdecimal() and int(cutoff) >= 1
+    if metric != "mrr" and not known:
+        raise ValueError(
+            f"Unknown metric {metric!r}; expected 'hit_rate@k', 'recall@k' or 'ndcg@k' (integer k >= 1), or 'mrr'."
+        )
+    user = ranks.user_of_row()
+    counts = np.bincount(user)  # targets of each user
+    if family == "mrr":
+        return _reciprocal(ranks) if len(counts) == len(ranks) else _best_reciprocal(ranks, user)
+    k = int(cutoff)
+    if family == "ndcg":
+        gains = np.bincount(user, weights=_discounts(ranks, k))
+        ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(counts.max(initial=0)) + 2))])
+        return gains / ideal[np.minimum(k, counts)]
+    if family == "recall" or len(counts) == len(ranks):
+        places = ranks.ties + 1  # the target is at one of greater + 1 .. greater + places
+        return np.bincount(user, weights=np.clip(k - ranks.greater, 0, places) / places) / counts
+    return _any_hit(ranks, user, k)
+
+
+def _mean_gain(ranks: Ranks, gain: np.ndarray) -> np.ndarray:
+    """The mean of `gain[place - 1]` over each target's places; places beyond `gain` count 0."""
     total = np.concatenate([[0.0], np.cumsum(gain)])  # total[r] is the gain summed over places 1..r
-    return (total[np.minimum(last, k)] - total[np.minimum(ranks.greater, k)]) / places
+    places, k = ranks.ties + 1, len(gain)
+    return (total[np.minimum(ranks.greater + places, k)] - total[np.minimum(ranks.greater, k)]) / places
+
+
+def _deepest(ranks: Ranks) -> int:
+    return int((ranks.greater + ranks.ties + 1).max(initial=0))
+
+
+def _discounts(ranks: Ranks, k: int) -> np.ndarray:
+    return _mean_gain(ranks, 1 / np.log2(np.arange(min(k, _deepest(ranks))) + 2))
+
+
+def _reciprocal(ranks: Ranks) -> np.ndarray:
+    return _mean_gain(ranks, 1 / np.arange(1, _deepest(ranks) + 1))
+
+
+def _tied_before(ranks: Ranks, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows ordered by user and place, and for each how many targets of the user with the same score come before it."""
+    order = np.lexsort((ranks.greater, user))
+    users, greater = user[order], ranks.greater[order]
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (users[1:] != users[:-1]) | (greater[1:] != greater[:-1])
+    starts = np.flatnonzero(new)
+    return order, np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+
+
+def _any_hit(ranks: Ranks, user: np.ndarray, k: int) -> np.ndarray:
+    # m targets of a user that share one score lie at random among its g places, of which h are within k: none of them
+    # hits with chance (g-h)/g * (g-h-1)/(g-1) * ..., one factor a target. Other scores have places of their own.
+    order, before = _tied_before(ranks, user)
+    places = (ranks.ties + 1)[order]
+    within = np.clip(k - ranks.greater[order], 0, places)
+    miss = np.maximum(places - within - before, 0) / (places - before)
+    return 1 - np.multiply.reduceat(miss, np.flatnonzero(np.diff(user[order], prepend=-1)))
+
+
+def _best_reciprocal(ranks: Ranks, user: np.ndarray) -> np.ndarray:
+    order, before = _tied_before(ranks, user)
+    first = np.flatnonzero(np.diff(user[order], prepend=-1))  # each user's best row
+    best = ranks.greater[order][first]
+    tied = np.bincount(user[order][ranks.greater[order] == best[user[order]]])  # targets that share the best score
+    cases = np.stack([best, (ranks.ties + 1)[order][first], tied], axis=1)
+    distinct, inverse = np.unique(cases, axis=0, return_inverse=True)
+    values = np.empty(len(distinct))
+    for row, (greater, places, m) in enumerate(distinct):
+        # The first of m targets among `places`: at place j with chance P(none before) * m / (places left).
+        j = np.arange(places - m + 1)
+        later = np.concatenate([[1.0], np.cumprod(1 - m / (places - j[:-1]))])
+        values[row] = (later * m / (places - j) / (greater + 1 + j)).sum()
+    return values[inverse.reshape(-1)]
 
 
 def metrics_per_user(ranks: Ranks, ks: Sequence[int] = DEFAULT_KS) -> dict[str, np.ndarray]:
-    """`hit_rate@k` and `ndcg@k` for each k of `ks`, and `mrr`: one value per user, see `metric_per_user`."""
-    names = [f"{family}@{k}" for family in ("hit_rate", "ndcg") for k in ks]
-    return {name: metric_per_user(ranks, name) for name in [*names, "mrr"]}
+    """
+    `hit_rate@k` and `ndcg@k` for each k of `ks`, and `mrr`: one value per user, see `metric_per_user`. Where a user
+    has several targets also `recall@k`, which is the hit rate otherwise.
+    """
+    return {name: metric_per_user(ranks, name) for name in metric_names(ranks, ks)}
+
+
+def metric_names(ranks: Ranks, ks: Sequence[int] = DEFAULT_KS) -> list[str]:
+    """The metrics that tell something of these ranks."""
+    families = ("hit_rate", "ndcg") if ranks.n_users == len(ranks) else ("recall", "hit_rate", "ndcg")
+    return [*(f"{family}@{k}" for family in families for k in ks), "mrr"]
 
 
 def summarize(ranks: Ranks, ks: Sequence[int] = DEFAULT_KS) -> dict[str, float]:
     """
-    The means over users of `metrics_per_user`, and `mean_rank` (the mean of the middle ranks).
+    The means over users of `metrics_per_user`, and `mean_rank` (the mean over users of their mean middle rank).
 
     Raises:
         ValueError: No user was ranked.
@@ -211,7 +135,8 @@ def summarize(ranks: Ranks, ks: Sequence[int] = DEFAULT_KS) -> dict[str, float]:
     if not len(ranks):
         raise ValueError("No user was ranked, so there is nothing to average; give at least one user with a target.")
     means = {name: float(values.mean()) for name, values in metrics_per_user(ranks, ks).items()}
-    return means | {"mean_rank": float(ranks.mid_rank.mean())}
+    user = ranks.user_of_row()
+    return means | {"mean_rank": float((np.bincount(user, weights=ranks.mid_rank) / np.bincount(user)).mean())}
 
 
 def metric_label(metric: str) -> str:
@@ -220,14 +145,4 @@ def metric_label(metric: str) -> str:
     return _SHORT_NAMES.get(family, family) + at + k
 
 
-__all__ = [
-    "DEFAULT_KS",
-    "Ranks",
-    "flatten_histories",
-    "metric_label",
-    "metric_per_user",
-    "metrics_per_user",
-    "ranks_from_scores",
-    "refuse_rows",
-    "summarize",
-]
+__all__ = ["DEFAULT_KS", "metric_label", "metric_names", "metric_per_user", "metrics_per_user", "summarize"]

@@ -14,9 +14,11 @@ import numpy as np
 from ..whole_files import replacing
 from .charts import plot_metrics
 from .evaluator import paired_difference
-from .metrics import DEFAULT_KS, Ranks, metric_label, summarize
+from .metrics import DEFAULT_KS, metric_label, summarize
+from .ranks import Ranks
 
 SHOWN_KS = (10, 50, 100)
+SHOWN_KS_SEVERAL = (20, 50)  # where users have several targets, as ComiRec and its successors report
 HEADLINE = ("ndcg@10", "hit_rate@10")  # compared with the reference, and drawn
 
 
@@ -27,7 +29,7 @@ class Row:
 
     Args:
         name (`str`): Shown in the first column.
-        ranks (`Ranks`): One row per user; the same users in the same order in every row of a report.
+        ranks (`Ranks`): One row per target; the same targets in the same order in every row of a report.
         seconds (`float`, *optional*): Time the ranking took.
         note (`str`, *optional*): Anything a reader must know about this row.
     """
@@ -47,7 +49,8 @@ class EvaluationReport:
         rule (`str`): How the data was split and sorted, which items were left out of the ranking, how ties count.
         rows (`list[Row]`): The methods, in the order shown.
         reference (`str`): Name of the row that differences are taken against; may be added last.
-        ks (`tuple[int]`, *optional*): Cut-offs of `metrics.json`; of these, 10, 50 and 100 are shown in the table.
+        ks (`tuple[int]`, *optional*): Cut-offs of `metrics.json`; of these, 10, 50 and 100 are shown in the table, or
+            20 and 50 where users have several targets.
         data (`dict`, *optional*): Facts about the data, shown under the table; JSON-serialisable values.
 
     Raises:
@@ -73,9 +76,11 @@ class EvaluationReport:
     def _append(self, row: Row) -> Row:
         if any(row.name == other.name for other in self.rows):
             raise ValueError(f"The report already has a row {row.name!r}; give each method its own name.")
-        if len(row.ranks) < 2:
-            raise ValueError(f"Row {row.name!r} has {len(row.ranks)} users; an interval needs at least 2.")
-        if self.rows and not np.array_equal(row.ranks.candidates, self.rows[0].ranks.candidates):
+        if row.ranks.n_users < 2:
+            raise ValueError(f"Row {row.name!r} has {row.ranks.n_users} users; an interval needs at least 2.")
+        first = self.rows[0].ranks if self.rows else row.ranks
+        same_users = np.array_equal(row.ranks.user_of_row(), first.user_of_row())
+        if not same_users or not np.array_equal(row.ranks.candidates, first.candidates):
             raise ValueError(
                 f"Row {row.name!r} was not ranked over the users and candidates of {self.rows[0].name!r}; rank all "
                 "methods with the same users, order, catalogue and seen filter."
@@ -114,7 +119,8 @@ class EvaluationReport:
             "rule": self.rule,
             "reference": self.reference,
             "confidence": 0.95,
-            "users": len(reference),
+            "users": reference.n_users,
+            "targets": len(reference),
             "candidates": {
                 "min": int(candidates.min()),
                 "mean": float(candidates.mean()),
@@ -132,7 +138,7 @@ class EvaluationReport:
     def save(self, folder: str | os.PathLike) -> Path:
         """
         Write `metrics.json`, `metrics.md` (the table, then every metric at all `ks`), `metrics.png` and
-        `ranks.parquet` (user row, method, greater, ties, candidates) into `folder`, each whole or not at all, and
+        `ranks.parquet` (user, method, greater, ties, candidates) into `folder`, each whole or not at all, and
         return the folder.
         """
         import pandas as pd
@@ -145,15 +151,21 @@ class EvaluationReport:
         with replacing(folder / "metrics.md") as path:
             path.write_text(_markdown(content) + "\n" + _all_metrics(content), "utf-8")
         plot_metrics([(row.name, row.ranks) for row in self.rows], self.reference, HEADLINE, folder / "metrics.png")
-        columns = [{"user": np.arange(len(r.ranks)), "method": r.name, **vars(r.ranks)} for r in self.rows]
+        columns = []
+        for row in self.rows:
+            ranks = row.ranks
+            users = np.arange(len(ranks)) if ranks.users is None else ranks.users
+            counted = {name: getattr(ranks, name) for name in ("greater", "ties", "candidates")}
+            columns.append({"user": users, "method": row.name, **counted})
         with replacing(folder / "ranks.parquet") as path:
             pd.concat([pd.DataFrame(c) for c in columns], ignore_index=True).to_parquet(path, index=False)
         return folder
 
 
 def _markdown(content: dict) -> str:
-    shown = [k for k in SHOWN_KS if k in content["ks"]] or content["ks"]
-    metrics = [f"hit_rate@{k}" for k in shown]
+    several = content["targets"] > content["users"]
+    shown = [k for k in (SHOWN_KS_SEVERAL if several else SHOWN_KS) if k in content["ks"]] or content["ks"]
+    metrics = [f"{family}@{k}" for family in ["recall"] * several + ["hit_rate"] for k in shown]
     metrics += [f"ndcg@{k}" for k in shown if k != 50 or len(shown) < 3] + ["mrr"]
     methods = content["methods"]
     timed = any(method["seconds"] is not None for method in methods)
@@ -171,10 +183,11 @@ def _markdown(content: dict) -> str:
     lines.insert(1, [":---" if column in left else "---:" for column in range(len(lines[0]))])
     table = [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines]
     low, mean, high = (content["candidates"][key] for key in ("min", "mean", "max"))
+    each = f"{content['targets']:,} targets" if several else "one target each"
     spread = f"{low:,}" if low == high else f"{low:,} to {high:,}, mean {mean:,.1f}"
     notes = [
         f"Rule: {content['rule']}",
-        f"Ranked: {content['users']:,} users, one target each; candidates per user: {spread}.",
+        f"Ranked: {content['users']:,} users, {each}; candidates per user: {spread}.",
         f"Δ: mean difference to {content['reference']} over the same users, with its paired 95 % bootstrap interval.",
     ]
     if content["data"]:
@@ -184,7 +197,7 @@ def _markdown(content: dict) -> str:
 
 def _all_metrics(content: dict) -> str:
     """Every metric at every cut-off, one metric a row."""
-    names = [f"{family}@{k}" for family in ("hit_rate", "ndcg") for k in content["ks"]] + ["mrr", "mean_rank"]
+    names = list(content["methods"][0]["metrics"])
     lines = [["All metrics", *(method["name"] for method in content["methods"])]]
     lines.append([":---", *["---:"] * len(content["methods"])])
     for name in names:

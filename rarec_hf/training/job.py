@@ -15,7 +15,7 @@ from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from ..data import SPLITS, load_interactions, load_movielens_latest_small, select_samples
 from ..data.splits import Split, Targets
 from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
-from ..evaluation.metrics import Ranks
+from ..evaluation.ranks import Ranks
 from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processing_rarec import RARecProcessor

@@ -10,7 +10,8 @@ from transformers import Trainer
 
 from ..data.splits import Targets
 from ..evaluation.evaluator import rank_targets
-from ..evaluation.metrics import Ranks, summarize
+from ..evaluation.metrics import summarize
+from ..evaluation.ranks import Ranks
 
 LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log line is for reading
 
@@ -28,13 +29,22 @@ class RankingDataset(Dataset):
     def __getitem__(self, row: int) -> dict:
         return {"history": self.histories[row], "target": int(self.targets.targets[row])}
 
-    def rank(self, scorer: Callable, description: str, batch_size: int = 64, progress: bool = True) -> Ranks:
-        """Ranks of the targets over the full catalogue, seen items removed."""
+    def rank(
+        self,
+        scorer: Callable,
+        description: str,
+        batch_size: int = 64,
+        progress: bool = True,
+        exclude_seen: bool = True,
+    ) -> Ranks:
+        """Ranks of the targets over the full catalogue, seen items removed or not; see [`rank_targets`]."""
         return rank_targets(
             scorer,
             self.histories,
             self.targets.targets,
             self.interactions.n_items,
+            users=self.targets.users,
+            exclude_seen=exclude_seen,
             batch_size=batch_size,
             description=description,
             progress=progress,

@@ -5,7 +5,8 @@ from math import log2
 import numpy as np
 import pytest
 
-from rarec_hf.evaluation.metrics import Ranks, metric_per_user, metrics_per_user, ranks_from_scores, summarize
+from rarec_hf.evaluation.metrics import metric_per_user, metrics_per_user, summarize
+from rarec_hf.evaluation.ranks import Ranks, ranks_from_scores
 
 # Five items. Row 0: target third. Row 1: target first. Row 2: target ties with two others for places 2 to 4.
 # Row 3: target alone at the bottom.
@@ -150,7 +151,7 @@ def test_bad_scores_are_refused_with_their_row(item, value, message):
         rank(scores)
 
 
-@pytest.mark.parametrize("metric", ["ndcg", "hit_rate@0", "ndcg@-1", "ndcg@1.5", "recall@10", "mrr@10", ""])
+@pytest.mark.parametrize("metric", ["ndcg", "hit_rate@0", "ndcg@-1", "ndcg@1.5", "recall@0", "mrr@10", ""])
 def test_unknown_metric_is_refused(metric):
     with pytest.raises(ValueError, match="Unknown metric"):
         metric_per_user(rank(), metric)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -44,6 +45,22 @@ def test_table(report):
     assert "- Rule: leave-one-out; seen items removed" in lines
     assert "- Ranked: 50 users, one target each; candidates per user: 200." in lines
     assert "- Data: name made up, items 200" in lines
+
+
+def test_several_targets_of_a_user_are_told(tmp_path):
+    users = np.repeat(np.arange(20), 3)
+    several = replace(ranks(0, n=60), users=users)
+    report = EvaluationReport("r", [Row("a", several), Row("b", replace(ranks(1, n=60), users=users))], reference="a")
+    text = report.to_markdown()
+    assert text.startswith("| Method | Recall@20 | Recall@50 | HR@20 | HR@50 | NDCG@20 | NDCG@50 | MRR |")
+    assert "- Ranked: 20 users, 60 targets; candidates per user: 200." in text
+    report.save(tmp_path)
+    content = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
+    assert content["methods"][0]["metrics"]["recall@20"] == summarize(several)["recall@20"]
+    assert pd.read_parquet(tmp_path / "ranks.parquet").user.tolist() == [*users, *users]
+    assert "\n| Recall@100 | " in (tmp_path / "metrics.md").read_text("utf-8")
+    with pytest.raises(ValueError, match="not ranked over the users"):
+        report.add("c", ranks(2, n=60))
 
 
 def test_table_without_times_and_notes_and_with_other_cutoffs():

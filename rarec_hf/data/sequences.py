@@ -1,0 +1,42 @@
+"""Parts of many users' histories without a Python object for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+__all__ = ["Sequences"]
+
+
+class Sequences(Sequence):
+    """
+    A read-only list of arrays that are pieces of one flat array: row `r` is `flat_items[starts[r]:ends[r]]`, a view.
+
+    Args:
+        flat_items (`np.ndarray` of shape `(n,)`): the array that all rows are cut from.
+        starts, ends (`np.ndarray` of shape `(n_rows,)`): where each row begins and ends.
+    """
+
+    def __init__(self, flat_items: np.ndarray, starts: np.ndarray, ends: np.ndarray):
+        if len(starts) != len(ends):
+            raise ValueError(f"`starts` and `ends` must have the same length, got {len(starts)} and {len(ends)}.")
+        self.flat_items, self.starts, self.ends = flat_items, starts, ends
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, row):
+        if isinstance(row, slice):
+            return Sequences(self.flat_items, self.starts[row], self.ends[row])
+        return self.flat_items[self.starts[row] : self.ends[row]]
+
+    def lengths(self) -> np.ndarray:
+        """The length of each row; `(n_rows,)` int."""
+        return self.ends - self.starts
+
+    def flat(self) -> np.ndarray:
+        """All rows, one after the other; `(lengths().sum(),)`."""
+        lengths = self.lengths()
+        places = np.arange(lengths.sum()) + np.repeat(self.starts - (lengths.cumsum() - lengths), lengths)
+        return self.flat_items[places]
