@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModel
 from .backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from .configuration_rarec import RARecConfig
 from .id_encoders import ID_ENCODERS
+from .modeling_bert4rec import BERT4RecConfig, BERT4RecModel
 from .modeling_comirec import ComiRecConfig, ComiRecModel
 from .modeling_gru4rec import GRU4RecConfig, GRU4RecModel
 from .modeling_item_vectors import ItemVectorsConfig, ItemVectorsModel
@@ -24,6 +25,8 @@ for _encoder in ID_ENCODERS.values():
     AutoModel.register(_encoder.config_class, _encoder)
 
 __all__ = [
+    "BERT4RecConfig",
+    "BERT4RecModel",
     "ComiRecConfig",
     "ComiRecModel",
     "GRU4RecConfig",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .modeling_bert4rec import BERT4RecConfig, BERT4RecModel
 from .modeling_comirec import ComiRecConfig, ComiRecModel
 from .modeling_gru4rec import GRU4RecConfig, GRU4RecModel
 from .modeling_item_vectors import ItemVectorsConfig, ItemVectorsModel
@@ -15,6 +16,7 @@ ID_ENCODERS: dict[str, type[PreTrainedModel]] = {
         (SASRecConfig, SASRecModel),
         (ComiRecConfig, ComiRecModel),
         (GRU4RecConfig, GRU4RecModel),
+        (BERT4RecConfig, BERT4RecModel),
         (ItemVectorsConfig, ItemVectorsModel),
     )
 }

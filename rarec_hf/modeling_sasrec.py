@@ -19,8 +19,10 @@ class SASRecConfig(IDEncoderConfig):
     Args:
         num_hidden_layers (`int`): transformer blocks.
         num_attention_heads (`int`): attention heads of a block.
-        intermediate_size (`int`, *optional*): hidden width of a block's feed-forward part; 4 times `hidden_size` if
-            not given.
+        block (`str`): `"original"`, the paper's: queries are normalised and added to what attention gives, keys and
+            values are not normalised, the feed-forward part is as wide as the vectors; or `"pre_norm"`, as in GPT-2.
+        intermediate_size (`int`, *optional*): hidden width of a block's feed-forward part; if not given,
+            `hidden_size` for `"original"` and 4 times `hidden_size` for `"pre_norm"`.
         attention_dropout (`float`): of attention weights. Above 0 it keeps PyTorch from its fused attention on CPUs,
             which is about four times slower.
     """
@@ -29,10 +31,13 @@ class SASRecConfig(IDEncoderConfig):
 
     num_hidden_layers: int = 2
     num_attention_heads: int = 2
+    block: str = "original"
     intermediate_size: int | None = None
     attention_dropout: float | int = 0.0
 
     def validate_heads(self):
+        if self.block not in ("original", "pre_norm"):
+            raise ValueError(f"`block` must be 'original' or 'pre_norm', got {self.block!r}.")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
@@ -55,6 +60,33 @@ def transformer_blocks(config, norm_first: bool) -> nn.TransformerEncoder:
     return nn.TransformerEncoder(block, config.num_hidden_layers, enable_nested_tensor=False)
 
 
+class OriginalBlock(nn.Module):
+    """x' = LN(x) + attention(LN(x), x, x); then with y = LN(x'): y + W_2 relu(W_1 y + b_1) + b_2 (section 3.2, and the
+    authors' code for where the norms stand)."""
+
+    def __init__(self, config: SASRecConfig):
+        super().__init__()
+        size, inner = config.hidden_size, config.intermediate_size or config.hidden_size
+        self.attention_norm = nn.LayerNorm(size)
+        self.attention = nn.MultiheadAttention(
+            size, config.num_attention_heads, dropout=config.attention_dropout, batch_first=True
+        )
+        self.feed_forward_norm = nn.LayerNorm(size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(size, inner),
+            nn.Dropout(config.dropout),
+            nn.ReLU(),
+            nn.Linear(inner, size),
+            nn.Dropout(config.dropout),
+        )
+
+    def forward(self, hidden: Tensor, causal: Tensor) -> Tensor:
+        queries = self.attention_norm(hidden)
+        read, _ = self.attention(queries, hidden, hidden, attn_mask=causal, is_causal=True, need_weights=False)
+        hidden = self.feed_forward_norm(queries + read)
+        return hidden + self.feed_forward(hidden)
+
+
 class SASRecModel(IDEncoderModel):
     """Causal self-attention over a history of item indices; the item embeddings are also the output weights."""
 
@@ -65,7 +97,11 @@ class SASRecModel(IDEncoderModel):
         super().__init__(config)
         self.position_embeddings = nn.Embedding(config.max_history, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = transformer_blocks(config, norm_first=True)
+        self.blocks = (
+            nn.ModuleList(OriginalBlock(config) for _ in range(config.num_hidden_layers))
+            if config.block == "original"
+            else transformer_blocks(config, norm_first=True)
+        )
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()
 
@@ -81,7 +117,11 @@ class SASRecModel(IDEncoderModel):
         embedded, length = self.embedded(history), history.shape[1]
         hidden = self.dropout(embedded * self.config.hidden_size**0.5 + self.position_embeddings.weight[:length])
         causal = nn.Transformer.generate_square_subsequent_mask(length, device=history.device, dtype=hidden.dtype)
-        return self.norm(self.blocks(hidden, mask=causal, is_causal=True))
+        if self.config.block == "pre_norm":
+            return self.norm(self.blocks(hidden, mask=causal, is_causal=True))
+        for block in self.blocks:
+            hidden = block(hidden, causal)
+        return self.norm(hidden)
 
     def position_vectors(self, history: Tensor) -> Tensor:
         return self.states(history).unsqueeze(2)

@@ -8,9 +8,11 @@ import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from tests_support import redraw
-from transformers import AutoModel
+from transformers import AutoModel, BertConfig, BertModel, GPT2Config, GPT2Model
 
 from rarec_hf import (
+    BERT4RecConfig,
+    BERT4RecModel,
     ComiRecConfig,
     ComiRecModel,
     GRU4RecConfig,
@@ -24,9 +26,11 @@ from rarec_hf import (
 SIZES = {"n_items": 12, "hidden_size": 8, "max_history": 6}
 MAKE = {
     "sasrec": lambda **c: SASRecModel(SASRecConfig(**SIZES, **c)),
+    "sasrec_pre_norm": lambda **c: SASRecModel(SASRecConfig(**SIZES, block="pre_norm", **c)),
     "comirec_sa": lambda **c: ComiRecModel(ComiRecConfig(**SIZES, interests=3, attention_size=16, **c)),
     "comirec_dr": lambda **c: ComiRecModel(ComiRecConfig(**SIZES, variant="dynamic_routing", interests=3, **c)),
     "gru4rec": lambda **c: GRU4RecModel(GRU4RecConfig(**SIZES, **c)),
+    "bert4rec": lambda **c: BERT4RecModel(BERT4RecConfig(**SIZES, **c)),
 }
 EACH = pytest.mark.parametrize("kind", MAKE)
 HISTORY = torch.tensor([[3, 1, 4, 1, 5, 9], [7, -1, -1, -1, -1, -1], [2, 6, 11, -1, -1, -1]])
@@ -73,8 +77,8 @@ def test_an_empty_history_gives_zeros_and_interests_differ(kind):
         assert (vectors[one] - vectors[0]).abs().max() > 1e-3
 
 
-def train(model, history, labels, steps, negatives=None):
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+def train(model, history, labels, steps, negatives=None, learning_rate=0.02):
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
     for _ in range(steps):
         drawn = None if negatives is None else torch.randint(0, 12, (negatives,))
         loss = model(history, labels=labels, negatives=drawn).loss
@@ -87,23 +91,26 @@ def train(model, history, labels, steps, negatives=None):
 @pytest.mark.parametrize(
     ("kind", "objective", "steps"),
     [
-        *((kind, "cross_entropy", 300 if kind == "comirec_dr" else 80) for kind in MAKE),
+        *((kind, "cross_entropy", {"comirec_dr": 600, "bert4rec": 150}.get(kind, 80)) for kind in MAKE),
         *(("comirec_sa", objective, 80) for objective in ("sampled", "gbce", "bpr")),
     ],
 )
 def test_it_learns_which_items_go_together(kind, objective, steps):
     """Two halves of the catalogue that nobody mixes: what is recommended beside the history is of its half."""
     torch.manual_seed(0)
-    rows = torch.stack([torch.randperm(6) + 6 * (n % 2) for n in range(40)])
+    rows = torch.stack([torch.randperm(6) + 6 * (n % 2) for n in range(60)])
+    cut = torch.arange(6) >= (3 + torch.arange(60) % 4).unsqueeze(1)  # histories of different lengths
+    history, labels = rows.masked_fill(cut, -1)[:, :-1], rows.masked_fill(cut, -100)[:, 1:]
     model = MAKE[kind](dropout=0.0, objective="cross_entropy" if objective == "sampled" else objective)
-    train(model, rows[:, :-1], rows[:, 1:], steps, None if objective == "cross_entropy" else 6)
+    rate = 0.005 if kind == "bert4rec" else 0.02
+    train(model, history, labels, steps, None if objective == "cross_entropy" else 6, rate)
     seen = torch.tensor([[0, 3, 5], [8, 10, 6]])
     scores = model.scores(model.user_vectors(seen), model.item_vectors()).scatter(1, seen, -torch.inf)
     best = scores.topk(3).indices
     assert bool((best[0] < 6).all()) and bool((best[1] >= 6).all())
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "gru4rec"])
+@pytest.mark.parametrize("kind", ["sasrec", "sasrec_pre_norm", "gru4rec"])
 def test_it_learns_who_follows_whom(kind):
     """Order matters to these; an interest of ComiRec is a mean."""
     torch.manual_seed(0)
@@ -222,6 +229,107 @@ def test_comirec_dr_agrees_with_torch_rechub(monkeypatch):
     theirs = layers.CapsuleNetwork(8, 6, bilinear_type=2, interest_num=3)
     theirs.w = torch.nn.Parameter(model.extract.transform.reshape(1, 6, 24, 8).clone())
     close(model.user_vectors(HISTORY), theirs(model.embedded(HISTORY), (HISTORY >= 0).long()))
+
+
+def test_sasrec_agrees_with_torch_rechub():
+    """The same weights give the same scores of the whole catalogue at every position."""
+    sasrec = pytest.importorskip("torch_rechub.models.matching.sasrec")
+    features = pytest.importorskip("torch_rechub.basic.features")
+    names = ("seq", "pos", "neg")
+    columns = [
+        features.SequenceFeature(n, 13, 8, pooling="concat", shared_with=None if n == "seq" else "seq") for n in names
+    ]
+    model = encoder("sasrec", num_attention_heads=2)
+    theirs = sasrec.SASRec(columns, max_len=6, num_blocks=2, num_heads=2).eval()
+    own, table = model.state_dict(), theirs.item_emb.embed_dict["seq"].weight
+    with torch.no_grad():
+        table[0] = 0.0  # theirs counts items from 1, 0 pads
+        table[1:] = model.item_vectors()
+        theirs.position_emb.weight.copy_(model.position_embeddings.weight)
+        theirs.last_layernorm.load_state_dict(model.norm.state_dict())
+        for number, block in enumerate(model.blocks):
+            theirs.attention_layernorms[number].load_state_dict(block.attention_norm.state_dict())
+            theirs.attention_layers[number].load_state_dict(block.attention.state_dict())
+            theirs.forward_layernorms[number].load_state_dict(block.feed_forward_norm.state_dict())
+            for conv, linear in (("conv1", 0), ("conv2", 3)):
+                getattr(theirs.forward_layers[number], conv).weight.copy_(
+                    own[f"blocks.{number}.feed_forward.{linear}.weight"].unsqueeze(-1)
+                )
+                getattr(theirs.forward_layers[number], conv).bias.copy_(
+                    own[f"blocks.{number}.feed_forward.{linear}.bias"]
+                )
+        states = theirs.seq_forward({"seq": HISTORY + 1}, table[HISTORY + 1])
+    real = HISTORY >= 0
+    close((states @ table[1:].T)[real], (model.states(HISTORY) @ model.item_vectors().T)[real], 1e-4)
+
+
+def test_sasrec_pre_norm_agrees_with_gpt2():
+    model = encoder("sasrec_pre_norm")
+    theirs = GPT2Model(
+        GPT2Config(
+            vocab_size=1,
+            n_positions=6,
+            n_embd=8,
+            n_layer=2,
+            n_head=2,
+            activation_function="gelu",
+            attn_implementation="eager",
+        )
+    ).eval()
+    own = model.state_dict()
+    with torch.no_grad():
+        theirs.wpe.weight.copy_(model.position_embeddings.weight)
+        theirs.ln_f.load_state_dict(model.norm.state_dict())
+        for number, block in enumerate(theirs.h):
+            name = f"blocks.layers.{number}."
+            for module, (weight, bias) in {
+                block.attn.c_attn: ("self_attn.in_proj_weight", "self_attn.in_proj_bias"),
+                block.attn.c_proj: ("self_attn.out_proj.weight", "self_attn.out_proj.bias"),
+                block.mlp.c_fc: ("linear1.weight", "linear1.bias"),
+                block.mlp.c_proj: ("linear2.weight", "linear2.bias"),
+                block.ln_1: ("norm1.weight", "norm1.bias"),
+                block.ln_2: ("norm2.weight", "norm2.bias"),
+            }.items():
+                value = own[name + weight]
+                module.weight.copy_(value.T if value.dim() == 2 else value)
+                module.bias.copy_(own[name + bias])
+    states = theirs(inputs_embeds=model.item_embeddings(HISTORY[:1]) * 8**0.5).last_hidden_state
+    close(states, model.states(HISTORY[:1]), 1e-4)
+
+
+def test_bert4rec_agrees_with_bert():
+    model = encoder("bert4rec")
+    theirs = BertModel(
+        BertConfig(
+            vocab_size=13, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, hidden_act="gelu",
+            max_position_embeddings=7, type_vocab_size=1, layer_norm_eps=1e-5,
+        ),
+        add_pooling_layer=False,
+    ).eval()  # fmt: skip
+    own = model.state_dict()
+    with torch.no_grad():
+        theirs.embeddings.word_embeddings.weight.copy_(torch.cat([model.item_vectors(), model.mask_embedding[None]]))
+        theirs.embeddings.position_embeddings.weight.copy_(model.position_embeddings.weight)
+        theirs.embeddings.token_type_embeddings.weight.zero_()
+        theirs.embeddings.LayerNorm.load_state_dict(model.embedding_norm.state_dict())
+        for number, layer in enumerate(theirs.encoder.layer):
+            name = f"blocks.layers.{number}."
+            attention = layer.attention.self
+            for place, module in enumerate((attention.query, attention.key, attention.value)):
+                module.weight.copy_(own[name + "self_attn.in_proj_weight"].chunk(3)[place])
+                module.bias.copy_(own[name + "self_attn.in_proj_bias"].chunk(3)[place])
+            for module, source in {
+                layer.attention.output.dense: "self_attn.out_proj",
+                layer.attention.output.LayerNorm: "norm1",
+                layer.intermediate.dense: "linear1",
+                layer.output.dense: "linear2",
+                layer.output.LayerNorm: "norm2",
+            }.items():
+                module.weight.copy_(own[f"{name}{source}.weight"])
+                module.bias.copy_(own[f"{name}{source}.bias"])
+        tokens = torch.tensor([[2, 6, 11, 12]])  # a history and the mask
+        states = theirs(tokens, position_ids=torch.tensor([[3, 2, 1, 0]])).last_hidden_state
+        close(model.transform(states[:, -1]), model.user_vectors(HISTORY[2:])[:, 0], 1e-4)
 
 
 def test_gru4rec_agrees_with_cells_by_hand():

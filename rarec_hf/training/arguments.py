@@ -49,7 +49,7 @@ class EncoderArguments:
         None, "Folder of a trained ID encoder, or of an earlier run; trained now if not given."
     )
     trust_id_encoder: bool = _f(False, "Take an ID encoder although it does not prove what it was trained on.")
-    encoder_type: str = _f("sasrec", "Which one is trained.", choices=["sasrec", "comirec", "gru4rec"])
+    encoder_type: str = _f("sasrec", "Which one is trained.", choices=["sasrec", "comirec", "gru4rec", "bert4rec"])
     encoder_objective: str = _f("cross_entropy", "What it is trained by.", choices=["cross_entropy", "gbce", "bpr"])
     encoder_negatives: int = _f(0, "Negatives drawn a batch; 0: the full catalogue, which only cross_entropy takes.")
     encoder_negative_sampling: str = _f(
@@ -59,11 +59,12 @@ class EncoderArguments:
     )
     encoder_hidden_size: int = _f(64, "Width of the ID vectors.")
     encoder_layers: int = _f(2, "Transformer blocks or recurrent layers.")
-    encoder_heads: int = _f(2, "Attention heads (sasrec).")
+    encoder_heads: int = _f(2, "Attention heads (sasrec, bert4rec).")
     encoder_variant: str = _f("self_attention", "Of comirec.", choices=["self_attention", "dynamic_routing"])
     encoder_interests: int = _f(4, "Interest vectors a user (comirec); each becomes a soft prompt.")
+    encoder_block: str = _f("original", "Of sasrec: the paper's, or as in GPT-2.", choices=["original", "pre_norm"])
     encoder_intermediate_size: int = _f(
-        0, "Width inside the feed-forward parts (sasrec, bert4rec); 0: 4 times the width of the ID vectors."
+        0, "Width inside the feed-forward parts; 0: that of the ID vectors (sasrec), 4 times it (pre_norm, bert4rec)."
     )
     encoder_dropout: float = _f(0.3, "Dropout.")
     encoder_attention_dropout: float = _f(

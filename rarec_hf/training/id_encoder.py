@@ -116,6 +116,7 @@ def new_id_encoder(arguments: EncoderArguments, **fields) -> IDEncoderModel:
         "num_hidden_layers": arguments.encoder_layers,
         "num_attention_heads": arguments.encoder_heads,
         "max_history": arguments.encoder_max_history,
+        "block": arguments.encoder_block,
         "intermediate_size": arguments.encoder_intermediate_size or None,
         "dropout": arguments.encoder_dropout,
         "attention_dropout": arguments.encoder_attention_dropout,
