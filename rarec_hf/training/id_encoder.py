@@ -67,10 +67,11 @@ class WindowCollator:
     """
 
     def __init__(self, n_negatives: int = 0, counts: np.ndarray | None = None, sampling: str = "uniform"):
-        self.n_negatives, self.sampling, self.chances = n_negatives, sampling, None
-        if n_negatives:
-            weights = np.ones(len(counts)) if sampling == "uniform" else counts + 1.0
-            self.chances = torch.as_tensor(weights / weights.sum())
+        self.n_negatives, self.n_items = n_negatives, 0 if counts is None else len(counts)
+        self.log_q = self.reached = None
+        if n_negatives and sampling == "popularity":
+            chances = (counts + 1.0) / (counts + 1.0).sum()
+            self.log_q, self.reached = torch.as_tensor(chances).log().float(), torch.as_tensor(chances.cumsum())
 
     def __call__(self, windows: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         length = max(len(window) for window in windows) - 1
@@ -81,9 +82,11 @@ class WindowCollator:
             history[row, : len(window) - 1], labels[row, : len(window) - 1] = window[:-1], window[1:]
         batch = {"history": history, "labels": labels}
         if self.n_negatives:
-            batch["negatives"] = torch.multinomial(self.chances, self.n_negatives, replacement=True)
-            if self.sampling == "popularity":
-                batch["log_q"] = self.chances.log().float()
+            if self.reached is None:
+                batch["negatives"] = torch.randint(0, self.n_items, (self.n_negatives,))
+            else:  # a search in the running sum: a draw costs nothing that grows with the catalogue
+                drawn = torch.searchsorted(self.reached, torch.rand(self.n_negatives, dtype=torch.double))
+                batch |= {"negatives": drawn.clamp(max=self.n_items - 1), "log_q": self.log_q}
         return batch
 
 
@@ -136,7 +139,7 @@ def encoder_name(encoder: IDEncoderModel) -> str:
 def train_id_encoder(
     split: Split,
     sequences: Sequence[np.ndarray],
-    validation: Targets,
+    validation: Targets | None,
     arguments: EncoderArguments,
     work_folder: str | Path,
     seed: int,
@@ -147,6 +150,7 @@ def train_id_encoder(
     Trains an ID encoder on `sequences` and keeps the epoch with the best validation NDCG@10.
 
     Args:
+        validation (`Targets`, *optional*): if not given, training runs over all of `encoder_epochs` and keeps the end.
         training_data (`str`, *optional*): digest of what it is trained on, kept in its config as provenance.
 
     Returns:
@@ -174,12 +178,12 @@ def train_id_encoder(
             weight_decay=arguments.encoder_weight_decay,
             lr_scheduler_type=arguments.encoder_lr_scheduler,
             warmup_steps=arguments.encoder_warmup_steps,
-            eval_strategy="epoch",
-            save_strategy="epoch",
+            eval_strategy="epoch" if validation else "no",
+            save_strategy="epoch" if validation else "no",
             save_total_limit=2,
             save_only_model=True,
             logging_strategy="epoch",
-            load_best_model_at_end=True,
+            load_best_model_at_end=bool(validation),
             metric_for_best_model="ndcg@10",
             greater_is_better=True,
             remove_unused_columns=False,
@@ -189,9 +193,9 @@ def train_id_encoder(
             seed=seed,
         ),
         train_dataset=SequenceDataset(sequences, encoder.config.max_history),
-        eval_dataset=RankingDataset(split.interactions, validation),
+        eval_dataset=RankingDataset(split.interactions, validation) if validation else None,
         data_collator=collator,
-        callbacks=[EarlyStoppingCallback(arguments.encoder_patience)],
+        callbacks=[EarlyStoppingCallback(arguments.encoder_patience)] if validation else [],
         scorer=lambda: encoder_scorer(encoder),
     )
     trainer.train()
