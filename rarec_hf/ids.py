@@ -1,0 +1,69 @@
+"""External ids as text, by value: 5, 5.0 and "5" are one id, "05" is another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+# What str(nan), str(pd.NA) and str(pd.NaT) leave in a file. "None", "null" and "NA" stay: they are real names.
+MISSING_TEXT = {"", "nan", "<na>", "nat"}
+WRITTEN_AS_FLOAT = re.compile(r"-?\d+\.0")
+
+
+def id_text(value: Any, name: str = "An id") -> str:
+    """
+    One id as text, without the blanks around it.
+
+    Args:
+        name (`str`): how the error names what the id came from.
+
+    Raises:
+        ValueError: bytes that are not UTF-8.
+    """
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} holds bytes that are not UTF-8: {value!r}.") from error
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def without_float_zeros(texts: list[str]) -> list[str]:
+    """The texts without ".0" where all have it (empty ones aside): a column of whole numbers, written as floats."""
+    whole = any(texts) and all(not text or WRITTEN_AS_FLOAT.fullmatch(text) for text in texts)
+    return [text[:-2] for text in texts] if whole else texts
+
+
+def id_texts(values: Sequence, name: str) -> list[str]:
+    """
+    Ids as text, in their order; the same rules as for the ids of a table (`rarec_hf.data.columns.read_ids`).
+
+    Args:
+        values: a list, array, tensor, index or series of texts or numbers.
+        name (`str`): how errors name them, such as `"item_ids"`.
+
+    Raises:
+        ValueError: no flat list of texts or numbers, missing ids (with their count and the first place), floats too
+            large to be exact.
+    """
+    if isinstance(values, (str, bytes)):
+        raise ValueError(f"{name} must be a list of ids, got the text {values!r}.")
+    kind = getattr(values, "dtype", None)
+    if isinstance(kind, np.dtype) and kind.kind == "f" and len(values):
+        if np.abs(np.nan_to_num(np.asarray(values))).max() > 2.0 ** (np.finfo(kind).nmant + 1):
+            raise ValueError(f"{name} holds ids as floats too large to be exact. Store them as integers or text.")
+    cells = values.tolist() if hasattr(values, "tolist") else list(values)
+    if strange := [cell for cell in cells if not isinstance(cell, (str, bytes, int, float, np.integer, np.floating))]:
+        raise ValueError(f"{name} must hold texts or numbers as ids, found {type(strange[0]).__name__}.")
+    texts = [id_text(cell, name) for cell in cells]
+    if missing := [place for place, text in enumerate(texts) if text.lower() in MISSING_TEXT]:
+        raise ValueError(f"{name} has {len(missing)} empty ids, the first at place {missing[0]} (counted from 0).")
+    return without_float_zeros(texts)
+
+
+__all__ = ["MISSING_TEXT", "id_text", "id_texts", "without_float_zeros"]
