@@ -17,6 +17,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from transformers.utils import logging
@@ -61,8 +62,8 @@ def describe_data(split) -> None:
 def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
     """Three users with what they chose last and what is recommended."""
     titles = split.interactions.items.titles
-    step = max(1, len(test) // n_users)
-    rows = list(range(0, len(test), step))[:n_users]
+    first = np.unique(test.targets.users, return_index=True)[1]  # a user may have several targets
+    rows = first[:: max(1, len(first) // n_users)][:n_users].tolist()
     histories = [test[row]["history"] for row in rows]
     item_ids = model.processor.item_ids
     answers = model.recommend([[item_ids[i] for i in history] for history in histories], k=k)
@@ -91,13 +92,9 @@ def main() -> None:
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
         test = job.test_users(split, alignment.eval_users, training.seed)
-        rule = (
-            f"{split.rule} Ranked over the full catalogue, seen items removed; a tie counts by the mean over its "
-            "places."
-        )
         reference = "ID encoder" if opponent is None else encoder_name(opponent)
-        report = EvaluationReport(rule=rule, reference=reference)
-        job.rank_opponents(report, split, test, inner, opponent)
+        report = EvaluationReport(rule=job.ranking_rule(split, alignment.exclude_seen), reference=reference)
+        job.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
 
         kept = None
         logging.enable_progress_bar()
@@ -112,9 +109,13 @@ def main() -> None:
             log, drawn = job.align(model, split, alignment, training)
             if kept is None:
                 kept = (model, log, drawn, backbone_line)
-                job.add_row(report, "Text only", test, job.text_only_scorer(model), "LLM's title states, untrained")
+                text_only = job.text_only_scorer(model)
+                note = "LLM's title states, untrained"
+                job.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
             name = "RA-Rec" if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
-            job.add_row(report, name, test, model.score_histories, batch_size=64)
+            job.add_row(
+                report, name, test, model.score_histories, batch_size=64, exclude_seen=alignment.exclude_seen
+            )
 
         model, log, drawn, backbone_line = kept
         logging.disable_progress_bar()

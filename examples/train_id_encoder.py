@@ -37,11 +37,9 @@ def main() -> None:
         inner, opponent, history = job.prepare_encoders(split, encoder, training, folder)
         test = job.test_users(split, alignment.eval_users, training.seed)
         report = EvaluationReport(
-            rule=f"{split.rule} Ranked over the full catalogue, seen items removed; a tie counts by the mean over its "
-            "places.",
-            reference=encoder_name(opponent),
+            rule=job.ranking_rule(split, alignment.exclude_seen), reference=encoder_name(opponent)
         )
-        job.rank_opponents(report, split, test, inner, opponent)
+        job.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
         report.data = {
             "data_fingerprint": split.interactions.fingerprint(),
             "seed": training.seed,

@@ -163,3 +163,15 @@ def test_an_id_encoder_alone_and_then_inside_the_llm(inputs, tmp_path, capsys):
     assert "ComiRec inside RA-Rec" in (tmp_path / "run" / "metrics.md").read_text("utf-8")
     with pytest.raises(SystemExit, match="gives a trained one"):
         run("train_id_encoder.py", *options(inputs, tmp_path / "again", "--id_encoder", "x"))
+
+
+@pytest.mark.parametrize("split", ["global_time", "by_users"])
+def test_other_splits_train_and_say_their_rule(inputs, tmp_path, split):
+    output = tmp_path / split
+    run("train_id_encoder.py", *options(inputs, output, "--split", split, "--exclude_seen", "false"))
+    content = json.loads((output / "metrics.json").read_text())
+    assert content["rule"].startswith({"global_time": "Global time: ", "by_users": "By users: "}[split])
+    assert "seen items not removed" in content["rule"]
+    assert (content["targets"] > content["users"]) == (split == "by_users")
+    assert ("recall@20" in content["methods"][0]["metrics"]) == (split == "by_users")
+    assert content["candidates"]["min"] == content["candidates"]["max"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from .by_users import by_users
+from .global_time import global_time
 from .interactions import Interactions, ItemTable, build_interactions, load_interactions, to_timestamp
+from .leave_one_out import leave_one_out
 from .movielens import load_movielens_latest_small
 from .selection import select_samples
-from .splits import SPLITS, Split, Targets, check_no_leak, leave_one_out
+from .split_rules import SPLITS, split_interactions
+from .splits import Split, Targets, check_no_leak
 
 __all__ = [
     "SPLITS",
@@ -14,10 +18,13 @@ __all__ = [
     "Split",
     "Targets",
     "build_interactions",
+    "by_users",
     "check_no_leak",
+    "global_time",
     "leave_one_out",
     "load_interactions",
     "load_movielens_latest_small",
     "select_samples",
+    "split_interactions",
     "to_timestamp",
 ]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .interactions import Interactions
+from .sequences import Sequences
 
-__all__ = ["SPLITS", "Split", "Targets", "check_no_leak", "leave_one_out"]
+__all__ = ["Split", "Targets", "check_no_leak", "draw_alignment_users", "finish", "order_rule", "targets_at"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +69,12 @@ class Split:
     would learn to copy it.
 
     Attributes:
-        name (`str`): key in `SPLITS`.
+        name (`str`): key in [`SPLITS`].
         rule (`str`): the rule in one sentence, printed beside every result.
         interactions (`Interactions`): all of them.
         encoder_users, alignment_users (`np.ndarray`): disjoint user indices, ascending.
-        train_ends (`np.ndarray` of shape `(n_users,)`): how many of each user's first interactions may be trained on.
+        train_ends (`np.ndarray` of shape `(n_users,)`): how many of each user's first interactions may be trained on;
+            0 for users who are only measured.
         validation, test (`Targets`): what is measured; a test history includes the validation target.
         report (`dict[str, int | str]`): counts.
     """
@@ -88,16 +89,17 @@ class Split:
     test: Targets
     report: dict[str, int | str] = field(default_factory=dict)
 
-    def encoder_sequences(self) -> list[np.ndarray]:
+    def encoder_sequences(self) -> Sequences:
         """The training part of the encoder users: all that the ID encoder under the alignment sees."""
         return self._train_sequences(self.encoder_users)
 
-    def baseline_sequences(self) -> list[np.ndarray]:
+    def baseline_sequences(self) -> Sequences:
         """The training part of all users, in user order: what every opponent in the table may see."""
         return self._train_sequences(np.arange(self.interactions.n_users))
 
-    def _train_sequences(self, users: np.ndarray) -> list[np.ndarray]:
-        return [self.interactions.history(user)[: self.train_ends[user]] for user in users]
+    def _train_sequences(self, users: np.ndarray) -> Sequences:
+        starts = self.interactions.offsets[users]
+        return Sequences(self.interactions.item_index, starts, starts + self.train_ends[users])
 
     def alignment_samples(self, min_history: int = 1) -> Targets:
         """Every training position of the alignment users that has at least `min_history` (1 or more) items before."""
@@ -109,8 +111,13 @@ class Split:
         return Targets(users, self.interactions.item_index[self.interactions.offsets[users] + ends], ends)
 
     def validation_of(self, users: np.ndarray) -> Targets:
-        """The validation rows of these users."""
-        return self.validation.take(np.isin(self.validation.users, users))
+        """
+        The validation rows that may choose among models trained on `users`: their own, or all where nobody who is
+        measured in validation is trained on.
+        """
+        if not self.train_ends[self.validation.users].any():
+            return self.validation
+        return self.validation.take(_is_one_of(users, self.interactions.n_users)[self.validation.users])
 
     def seen_by_encoder_digest(self) -> str:
         """sha256 over the users, items and order that the ID encoder trains on; stored with it as its provenance."""
@@ -118,8 +125,8 @@ class Split:
         for texts in (self.interactions.items.item_ids, [self.interactions.user_ids[u] for u in self.encoder_users]):
             digest.update(json.dumps(texts).encode())
         sequences = self.encoder_sequences()
-        digest.update(np.array([len(sequence) for sequence in sequences], dtype="<i8").tobytes())
-        digest.update(np.concatenate(sequences).astype("<i8").tobytes())
+        digest.update(sequences.lengths().astype("<i8").tobytes())
+        digest.update(sequences.flat().astype("<i8").tobytes())
         return digest.hexdigest()
 
 
@@ -141,10 +148,12 @@ def check_no_leak(split: Split) -> None:
             )
 
     refuse(np.flatnonzero(split.train_ends > lengths), "the training part is longer than the history")
-    owner = np.repeat(np.arange(interactions.n_users), lengths)
-    in_train = np.arange(len(owner)) - interactions.offsets[owner] < split.train_ends[owner]
-    seen_by_encoder = in_train & np.isin(owner, split.encoder_users)
-    measured = np.zeros(len(owner), dtype=bool)
+    n_interactions = len(interactions.item_index)
+    in_train, seen_by_encoder = (
+        _mark(interactions.offsets[users], split.train_ends[users], n_interactions)
+        for users in (np.arange(interactions.n_users), split.encoder_users)
+    )
+    measured = np.zeros(n_interactions, dtype=bool)
     named = {"alignment": split.alignment_samples(), "validation": split.validation, "test": split.test}
     for name, rows in named.items():
         outside = (rows.ends < 1) | (rows.positions < rows.ends) | (rows.positions >= lengths[rows.users])
@@ -162,77 +171,88 @@ def check_no_leak(split: Split) -> None:
     refuse(both, "users of both the ID encoder and the alignment")
 
 
-def leave_one_out(interactions: Interactions, *, alignment_fraction: float = 0.1, seed: int = 0) -> Split:
-    """
-    Each user's last interaction is the test target and the one before it the validation target.
+def _is_one_of(members: np.ndarray, n: int) -> np.ndarray:
+    flags = np.zeros(n, dtype=bool)
+    flags[members] = True
+    return flags
 
-    Users with fewer than 3 interactions are only trained on. A random `alignment_fraction` of the users with at least
-    4 (never less than one user) are the alignment users, whose training part the ID encoder never sees; all other
-    users train the encoder. That costs the encoder less than holding out a position of every short history.
+
+def _mark(starts: np.ndarray, lengths: np.ndarray, n: int) -> np.ndarray:
+    """`(n,)` bool, true in the runs of these starts and lengths, which must not overlap."""
+    change = np.zeros(n + 1, dtype=np.int8)
+    np.add.at(change, starts, 1)  # an empty run adds and takes away in the same place
+    np.subtract.at(change, starts + lengths, 1)
+    return change[:-1].cumsum(dtype=np.int8).astype(bool)
+
+
+def targets_at(interactions: Interactions, users: np.ndarray, ends: np.ndarray, positions=None) -> Targets:
+    """[`Targets`] of these users, histories' ends and, *optionally*, positions; the items are looked up."""
+    at = ends if positions is None else positions
+    return Targets(users, interactions.item_index[interactions.offsets[users] + at], ends, positions)
+
+
+def draw_alignment_users(eligible: np.ndarray, fraction: float, seed: int, need: str) -> np.ndarray:
+    """
+    A seeded `fraction` of the eligible users (at least one), ascending: the ones that train the alignment.
 
     Args:
-        interactions (`Interactions`): all of them.
-        alignment_fraction (`float`, *optional*, defaults to 0.1): between 0 and 1, both excluded.
-        seed (`int`, *optional*, defaults to 0): draws the alignment users.
+        need (`str`): what makes a user eligible, for the text of the error.
 
     Raises:
-        ValueError: `alignment_fraction` out of range, or too few users for both sides.
+        ValueError: `fraction` is not between 0 and 1, or nobody is eligible.
     """
-    if not 0 < alignment_fraction < 1:
+    if not 0 < fraction < 1:
         raise ValueError(
-            f"`alignment_fraction` must lie between 0 and 1, both excluded, got {alignment_fraction}: the ID encoder "
+            f"`alignment_fraction` must lie between 0 and 1, both excluded, got {fraction}: the ID encoder "
             "and the alignment must learn from different users."
         )
-    lengths = np.diff(interactions.offsets)
-    eligible = np.flatnonzero(lengths >= 4)
     if len(eligible) == 0:
-        raise ValueError("No user has 4 or more interactions: the alignment has nothing to learn from.")
-    n_alignment = max(1, round(alignment_fraction * len(eligible)))
-    alignment_users = np.sort(np.random.default_rng(seed).permutation(eligible)[:n_alignment])
-    encoder_users = np.setdiff1d(np.arange(interactions.n_users), alignment_users)
-    train_ends = np.where(lengths >= 3, lengths - 2, lengths)
-    if not (train_ends[encoder_users] >= 2).any():
+        raise ValueError(f"No user has {need}: the alignment has nothing to learn from.")
+    n_alignment = max(1, round(fraction * len(eligible)))
+    return np.sort(np.random.default_rng(seed).permutation(eligible)[:n_alignment])
+
+
+def order_rule(interactions: Interactions) -> str:
+    """How a user's interactions are ordered and how many of them only the tie rule orders."""
+    tie_order = interactions.report.get("tie_order", "order of the rows")
+    ties = interactions.report.get("tied_consecutive_interactions", "an unknown share")
+    return f"sorted stably by time (equal times by {tie_order}; {ties} of consecutive interactions have equal times)"
+
+
+def finish(split: Split) -> Split:
+    """
+    Checks a new split and writes its sizes into its report.
+
+    Raises:
+        ValueError: it leaks, or nobody is left to train the ID encoder or to be measured.
+    """
+    interactions, n_alignment = split.interactions, len(split.alignment_users)
+    if not (split.train_ends[split.encoder_users] >= 2).any():
         raise ValueError(
             f"{n_alignment} of {interactions.n_users} users are held out for the alignment, and none of the others "
             "has 2 interactions to train the ID encoder on. Lower `alignment_fraction` or bring more users."
         )
-
-    measured = np.flatnonzero(lengths >= 3)
-    validation, test = (
-        Targets(measured, interactions.item_index[interactions.offsets[measured] + ends], ends)
-        for ends in (lengths[measured] - 2, lengths[measured] - 1)
-    )
-    n_short = interactions.n_users - len(measured)
-    tie_order = interactions.report.get("tie_order", "order of the rows")
-    ties = interactions.report.get("tied_consecutive_interactions", "an unknown share")
-    rule = (
-        f"Leave-one-out: each user's interactions sorted stably by time (equal times by {tie_order}; {ties} of "
-        "consecutive interactions have equal times), the last is the test target and the one before it the validation "
-        f"target; {n_short} users with fewer than 3 interactions are only trained on; {n_alignment} users "
-        f"({100 * alignment_fraction:g} % of those with at least 4 interactions, seed {seed}) are held out from the "
-        "ID encoder and train the alignment."
-    )
-    seen = np.zeros(interactions.n_items, dtype=bool)
-    split = Split(
-        "leave_one_out", rule, interactions, encoder_users, alignment_users, train_ends, validation, test, report={}
-    )
+    for name, rows in (("validation", split.validation), ("test", split.test)):
+        if len(rows) == 0:
+            raise ValueError(
+                f"The split `{split.name}` leaves no {name} target. Bring more users and interactions, or choose "
+                f"other cut points or shares. Its rule: {split.rule}"
+            )
     sequences = split.encoder_sequences()
-    seen[np.concatenate(sequences)] = True
+    seen = np.zeros(interactions.n_items, dtype=bool)
+    seen[sequences.flat()] = True
+    parts = {"validation": split.validation, "test": split.test}
     split.report.update(
-        {
-            "users": interactions.n_users,
-            "users_measured": len(measured),
-            "users_too_short_to_measure": n_short,
-            "encoder_users": len(encoder_users),
-            "encoder_interactions": sum(map(len, sequences)),
+        {"users": interactions.n_users}
+        | {f"{name}_users": len(np.unique(rows.users)) for name, rows in parts.items()}
+        | {f"{name}_targets": len(rows) for name, rows in parts.items()}
+        | {
+            "encoder_users": len(split.encoder_users),
+            "encoder_interactions": int(sequences.lengths().sum()),
             "items_never_seen_by_encoder": int((~seen).sum()),
             "alignment_users": n_alignment,
             "alignment_samples": len(split.alignment_samples()),
-            "seed": seed,
         }
     )
     check_no_leak(split)
     return split
-
-
-SPLITS: dict[str, Callable[..., Split]] = {"leave_one_out": leave_one_out}

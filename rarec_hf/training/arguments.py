@@ -33,7 +33,18 @@ class DataArguments:
     title_column: str = _f("title", "Column of titles in the item table.")
     attribute_columns: str = _f("", "Further columns of the item table to put into its text, separated by commas.")
     k_core: int = _f(0, "Drop users and items with fewer interactions than this, repeatedly; 0 drops none.")
-    split: str = _f("leave_one_out", "How interactions are split.")
+    split: str = _f(
+        "leave_one_out", "How interactions are split.", choices=["leave_one_out", "global_time", "by_users"]
+    )
+    validation_from: str | None = _f(None, "Of global_time: the moment, a date or a number, that ends the training.")
+    test_from: str | None = _f(None, "Of global_time: the moment from which on the test targets are taken.")
+    validation_share: float | None = _f(
+        None, "Of global_time: share of the interactions, unless --validation_from; of by_users: of the users; 0.1."
+    )
+    test_share: float | None = _f(None, "The same for the test; 0.1.")
+    history_share: float | None = _f(
+        None, "Of by_users: share of a measured user's interactions that is the history, the rest are targets; 0.8."
+    )
     alignment_fraction: float = _f(
         0.1, "Share of users that the ID encoder never sees; the alignment learns from them."
     )
@@ -132,6 +143,7 @@ class AlignmentArguments:
         256, "Validation targets that the gains of the LLM's parts are fitted on; 0 keeps what the training found."
     )
     eval_users: int = _f(0, "Evaluate on this many test users, drawn with the seed; 0 takes all.")
+    exclude_seen: bool = _f(True, "False: the items of a user's history stay in the ranking (ComiRec's protocol).")
     encode_batch_size: int = _f(64, "Texts a batch where nothing is trained.")
     include_backbone: bool = _f(False, "Save the backbone's weights too (a full folder).")
     overwrite_output_dir: bool = _f(False, "Replace a folder that is there already, once the run has succeeded.")

@@ -12,7 +12,7 @@ from transformers import AutoModel, set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
-from ..data import SPLITS, load_interactions, load_movielens_latest_small, select_samples
+from ..data import load_interactions, load_movielens_latest_small, select_samples, split_interactions
 from ..data.splits import Split, Targets
 from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
 from ..evaluation.ranks import Ranks
@@ -49,9 +49,14 @@ def load_data(arguments: DataArguments, seed: int) -> Split:
             attribute_columns=[c.strip() for c in arguments.attribute_columns.split(",") if c.strip()],
             k_core=arguments.k_core,
         )
-    if arguments.split not in SPLITS:
-        raise ValueError(f"--split must be one of {sorted(SPLITS)}, got {arguments.split!r}.")
-    return SPLITS[arguments.split](interactions, alignment_fraction=arguments.alignment_fraction, seed=seed)
+    options = ("validation_from", "test_from", "validation_share", "test_share", "history_share")
+    return split_interactions(
+        interactions,
+        arguments.split,
+        alignment_fraction=arguments.alignment_fraction,
+        seed=seed,
+        **{name: getattr(arguments, name) for name in options},
+    )
 
 
 def prepare_encoders(
@@ -197,15 +202,24 @@ def align(
 
 
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
-    """All test targets, or a seeded draw of `n_users` of them."""
+    """The test targets of all users, or of a seeded draw of `n_users` of them."""
     return RankingDataset(split.interactions, drawn_targets(split.test, n_users, seed))
 
 
 def drawn_targets(targets: Targets, n_users: int, seed: int) -> Targets:
-    """`n_users` of them, drawn with the seed; all if there are no more."""
-    if not 0 < n_users < len(targets):
+    """All targets of `n_users` of the users, drawn with the seed; all if there are no more."""
+    users, row_user = np.unique(targets.users, return_inverse=True)
+    if not 0 < n_users < len(users):
         return targets
-    return targets.take(np.sort(np.random.default_rng(seed).choice(len(targets), n_users, replace=False)))
+    drawn = np.zeros(len(users), dtype=bool)
+    drawn[np.random.default_rng(seed).choice(len(users), n_users, replace=False)] = True
+    return targets.take(drawn[row_user])
+
+
+def ranking_rule(split: Split, exclude_seen: bool = True) -> str:
+    """How the split was made and how its targets are ranked: what a reader of the table must know."""
+    seen = "seen items removed" if exclude_seen else "seen items not removed"
+    return f"{split.rule} Ranked over the full catalogue, {seen}; a tie counts by the mean over its places."
 
 
 def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):
@@ -248,6 +262,7 @@ def rank_opponents(
     test: RankingDataset,
     inner: IDEncoderModel,
     opponent: IDEncoderModel | None,
+    exclude_seen: bool = True,
 ) -> None:
     """Adds the rows without an LLM to the report."""
     sequences, items = split.baseline_sequences(), split.interactions.items
@@ -267,15 +282,21 @@ def rank_opponents(
     else:
         rows.append(("ID encoder", encoder_scorer(inner), "as loaded"))
     for name, scorer, note in rows:
-        add_row(report, name, test, scorer, note)
+        add_row(report, name, test, scorer, note, exclude_seen=exclude_seen)
 
 
 def add_row(
-    report: EvaluationReport, name: str, test: RankingDataset, scorer, note: str = "", batch_size: int = 256
+    report: EvaluationReport,
+    name: str,
+    test: RankingDataset,
+    scorer,
+    note: str = "",
+    batch_size: int = 256,
+    exclude_seen: bool = True,
 ) -> Ranks:
     """Ranks the test targets with one scorer and adds the row, with the seconds it took."""
     start = time.perf_counter()
-    ranks = test.rank(scorer, f"Ranking: {name}", batch_size=batch_size)
+    ranks = test.rank(scorer, f"Ranking: {name}", batch_size=batch_size, exclude_seen=exclude_seen)
     report.add(name, ranks, seconds=time.perf_counter() - start, note=note)
     return ranks
 
@@ -289,6 +310,7 @@ __all__ = [
     "load_data",
     "prepare_encoders",
     "rank_opponents",
+    "ranking_rule",
     "remove_checkpoints",
     "test_users",
     "text_only_scorer",
