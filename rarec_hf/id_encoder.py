@@ -78,6 +78,7 @@ class IDEncoderModel(PreTrainedModel):
     config_class = IDEncoderConfig
     main_input_name = "history"
     accepts_loss_kwargs = False
+    takes_users = False  # True where there is a table of users, so that `users` says more than the history
 
     def __init__(self, config: IDEncoderConfig):
         super().__init__(config)
