@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .columns import clean_text, read_ids, without_float_zeros
-from .tables import check_columns
+from .column_names import check_columns
+from .columns import clean_texts, read_ids
+from .ordering import first_rows
 
 __all__ = ["ItemTable", "build_item_table", "placeholder_title"]
 
@@ -58,6 +59,7 @@ def build_item_table(
     item_column: str,
     title_column: str,
     attribute_columns: Sequence[str],
+    missing_ok: bool = False,
 ) -> tuple[ItemTable, np.ndarray, dict[str, int | str]]:
     """
     The catalogue of the items that have interactions; the rules stand in [`build_interactions`].
@@ -65,81 +67,116 @@ def build_item_table(
     Args:
         interactions_frame (`pd.DataFrame`): gives titles and attributes where `items_frame` is `None`.
         items_frame (`pd.DataFrame`, *optional*): the items table.
-        row_items (`np.ndarray` of shape `(n_rows,)`): item code of each row of `interactions_frame`.
+        row_items (`np.ndarray` of shape `(n_rows,)`): item code of each row of `interactions_frame`, -1 for a row that
+            was dropped.
         item_ids (`list[str]`): item code -> item id, in the order of first appearance in the interactions.
-        kept (`np.ndarray`): the item codes that form the catalogue.
+        kept (`np.ndarray`): the item codes that form the catalogue, ascending.
         item_column, title_column, attribute_columns: column names.
+        missing_ok (`bool`, *optional*, defaults to `False`): drop and count rows of the items table without an id.
 
     Returns:
         the [`ItemTable`], the item index of each item code (-1 for items not kept) and the counts for the report.
     """
     report: dict[str, int | str] = {}
     if items_frame is None:
-        frame, codes, table_ids = interactions_frame, row_items, item_ids
+        frame, codes, n_table = interactions_frame, row_items, len(item_ids)
         check_columns(frame.columns, dict.fromkeys(attribute_columns, "--attribute_columns"), "interactions")
+        place = kept
     else:
-        flags = {item_column: "--item_column", title_column: "--title_column"}
-        check_columns(
-            items_frame.columns, flags | dict.fromkeys(attribute_columns, "--attribute_columns"), table="items"
-        )
-        if len(items_frame) == 0:
-            raise ValueError("items: the table holds no rows.")
         frame = items_frame
-        codes, table_ids = read_ids(frame[item_column], "items")
-        in_table = pd.Index(table_ids).isin(item_ids)
-        if not in_table.any():
-            raise ValueError(
-                "No item id of the interactions occurs in the items table. The ids begin with "
-                f"{item_ids[:3]} there and with {table_ids[:3]} here: do both `{item_column}` columns hold "
-                "the same kind of id?"
-            )
-        report["items_in_table"] = len(table_ids)
-        report["items_without_interactions"] = int((~in_table).sum())
-        report["duplicate_item_rows_dropped"] = len(frame) - len(table_ids)
-
-    # catalogue order: the table's, then (for ids missing there) that of the interactions
-    place = pd.Index(table_ids).get_indexer([item_ids[code] for code in kept])
-    order = np.argsort(np.where(place >= 0, place, len(table_ids) + np.arange(len(kept))), kind="stable")
-    kept, place = kept[order], place[order]
-
-    has_titles = title_column in frame.columns
-    titles = _texts(frame[title_column]) if has_titles else np.full(len(frame), "", dtype=object)
-    titled = titles != ""
-    by_item = np.lexsort((~titled, codes))  # stable: inside an item titled rows first, else as they stand
-    chosen = by_item[np.searchsorted(codes[by_item], np.arange(len(table_ids)))]  # one row for each table id
+        codes, table_ids, report = _read_items_table(
+            frame, item_ids, item_column, title_column, attribute_columns, missing_ok
+        )
+        n_table = len(table_ids)
+        ids_kept = item_ids if len(kept) == len(item_ids) else [item_ids[code] for code in kept]
+        place = _places(ids_kept, table_ids)
+        # catalogue order: the table's, then (for ids missing there) that of the interactions
+        order = np.argsort(np.where(place >= 0, place, n_table + np.arange(len(kept))), kind="stable")
+        kept, place = kept[order], place[order]
 
     item_index = np.full(len(item_ids), -1, dtype=np.int64)
     item_index[kept] = np.arange(len(kept))
-    ids = [item_ids[code] for code in kept]
-    rows = np.where(place >= 0, chosen[place], -1)
-    texts = [titles[row] if row >= 0 else "" for row in rows]
-    attributes: list[dict[str, str]] = [{} for _ in ids]
-    for column in attribute_columns:
-        values = _texts(frame[column])
-        for row, item in zip(rows, attributes, strict=True):
-            if row >= 0 and values[row]:
-                item[column] = values[row]
+    whole = len(kept) == len(item_ids) and (kept[1:] > kept[:-1]).all()
+    ids = list(item_ids) if whole else [item_ids[code] for code in kept]
 
-    raw = frame[title_column].to_numpy(dtype=object) if has_titles else titles
-    title_codes = pd.factorize(titles)[0]
-    different = np.unique(codes[titled] * len(frame) + title_codes[titled]) // len(frame)  # once for each other title
+    missing = int((place < 0).sum())
+    has_titles = title_column in frame.columns
+    conflicts = cleaned = 0
+    texts = [""] * len(ids)
+    if has_titles or attribute_columns:  # for each item the row that speaks for it, len(frame) for none
+        first = np.append(first_rows(codes, n_table), len(frame))
+        place = np.where(place >= 0, place, n_table)
+    if has_titles:
+        title_codes, titles, changed = clean_texts(frame[title_column])
+        titled = np.array([bool(title) for title in titles])[title_codes] & (codes >= 0)
+        rows = np.flatnonzero(titled)
+        first_titled = np.append(first_rows(codes[rows], n_table), len(rows))
+        found = first_titled < len(rows)
+        first[found] = rows[first_titled[found]]  # a row with a title goes before earlier ones without
+        codes_of_items = np.append(title_codes, len(titles) - 1)[first[place]]
+        texts = [titles[code] for code in codes_of_items]
+        cleaned = int(changed[codes_of_items].sum())
+        if len(rows) > found.sum():  # items with several titled rows
+            same_text = pd.factorize(np.array(titles, dtype=object))[0]  # different cells may clean to one text
+            pairs = pd.unique(codes[rows].astype(np.int64) * len(titles) + same_text[title_codes[rows]])
+            conflicts = int((np.bincount(pairs // len(titles)) > 1).sum())
+
+    # without attributes one empty dict stands for all: a million of them take a third of a second
+    attributes: list[dict[str, str]] = [{} for _ in ids] if attribute_columns else [{}] * len(ids)
+    for column in attribute_columns:
+        value_codes, values, _ = clean_texts(frame[column])
+        codes_of_items = np.append(value_codes, len(values) - 1)[first[place]]
+        for item, code in zip(attributes, codes_of_items.tolist(), strict=True):
+            if values[code]:
+                item[column] = values[code]
+
+    untitled = [index for index, text in enumerate(texts) if not text] if has_titles else range(len(ids))
     report |= {
-        "items_missing_from_table": int((place < 0).sum()),
-        "conflicting_item_titles": int((np.bincount(different, minlength=1) > 1).sum()),
-        "titles_cleaned": sum(bool(text) and str(raw[row]) != text for row, text in zip(rows, texts, strict=True)),
-        "untitled_items": sum(not text for text in texts),
+        "items_missing_from_table": missing,
+        "conflicting_item_titles": conflicts,
+        "titles_cleaned": cleaned,
+        "untitled_items": len(untitled),
     }
-    if report["untitled_items"] == len(ids):
+    if len(untitled) == len(ids):
         logger.warning("No item has a title: hard prompts will hold placeholders only. Give an items table.")
-    texts = [text or placeholder_title(item_id) for item_id, text in zip(ids, texts, strict=True)]
+    for index in untitled:
+        texts[index] = placeholder_title(ids[index])
     return ItemTable(ids, texts, attributes), item_index, report
 
 
-def _texts(column: pd.Series) -> np.ndarray:
-    """`clean_text` of every cell, each distinct value cleaned once."""
-    try:
-        codes, values = pd.factorize(column)
-    except TypeError:  # lists
-        codes, values = np.arange(len(column)), column
-    texts = without_float_zeros([clean_text(value) for value in values])
-    return np.array([*texts, ""], dtype=object)[codes]  # code -1, missing: the last one
+def _read_items_table(
+    frame: pd.DataFrame,
+    item_ids: list[str],
+    item_column: str,
+    title_column: str,
+    attribute_columns: Sequence[str],
+    missing_ok: bool,
+) -> tuple[np.ndarray, list[str], dict[str, int | str]]:
+    flags = {item_column: "--item_column", title_column: "--title_column"}
+    check_columns(frame.columns, flags | dict.fromkeys(attribute_columns, "--attribute_columns"), table="items")
+    if len(frame) == 0:
+        raise ValueError("items: the table holds no rows.")
+    codes, table_ids = read_ids(frame[item_column], "items", missing_ok)
+    in_interactions = _places(table_ids, item_ids) >= 0
+    if not in_interactions.any():
+        raise ValueError(
+            "No item id of the interactions occurs in the items table. The ids begin with "
+            f"{item_ids[:3]} there and with {table_ids[:3]} here: do both `{item_column}` columns hold "
+            "the same kind of id?"
+        )
+    without_id = int((codes < 0).sum())
+    return codes, table_ids, {
+        "items_in_table": len(table_ids),
+        "items_without_interactions": int((~in_interactions).sum()),
+        "item_rows_without_id_dropped": without_id,
+        "duplicate_item_rows_dropped": len(frame) - without_id - len(table_ids),
+    }
+
+
+def _places(wanted: list[str], among: list[str]) -> np.ndarray:
+    """Where each of the wanted ids stands among the others, -1 for those that do not."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    places = pc.index_in(pa.array(wanted, pa.large_string()), value_set=pa.array(among, pa.large_string()))
+    return pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["clean_text", "is_missing", "read_ids", "row_name", "without_float_zeros"]
+from ..ids import MISSING_TEXT, id_text, without_float_zeros
+from .ordering import renumber
 
-# What str(nan), str(pd.NA) and str(pd.NaT) leave in a file. "None", "null" and "NA" stay: they are real names.
-MISSING_TEXT = {"", "nan", "<na>", "nat"}
-WRITTEN_AS_FLOAT = re.compile(r"-?\d+\.0")
+__all__ = ["MALFORMED", "SHARDS", "clean_text", "clean_texts", "is_missing", "read_ids", "row_name"]
+
 ENTITY = re.compile(r"&#?\w+;")  # with its semicolon: "Q&AMP" and "R&Lt. Dan" are no entities
 BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
+# What may change under `clean_text`: entities, control characters, any blank but single inner spaces.
+UNCLEAN = r"&|[\x00-\x1f\x7f-\x{9f}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]|  |^ | $"
 SHARDS = "rarec_hf_shards"  # key in `attrs` of a frame that was read from several files: [(name, rows), ...]
+MALFORMED = "rarec_hf_malformed_rows"  # likewise: how many rows of a file were left out as malformed
 SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -38,11 +41,16 @@ def row_name(column: pd.Series, row: int) -> str:
     return f"data row {row + 1} (the header not counted)"
 
 
-def read_ids(column: pd.Series, table: str) -> tuple[np.ndarray, list[str]]:
+def read_ids(column: pd.Series, table: str, missing_ok: bool = False) -> tuple[np.ndarray, list[str]]:
     """
     Ids of any type to text, by value: 5, 5.0 and "5" are the same id, "05" is another. Blanks around an id go.
 
     A text column in which every id looks like "5.0" was written from floats and reads as "5".
+
+    Args:
+        column (`pd.Series`): texts, whole numbers of any size, floats, or a mixture.
+        table (`str`): how errors name the table.
+        missing_ok (`bool`, *optional*, defaults to `False`): give missing ids the code -1 and raise no error.
 
     Returns:
         codes of shape `(n_rows,)` and the distinct ids in the order of first appearance.
@@ -50,42 +58,104 @@ def read_ids(column: pd.Series, table: str) -> tuple[np.ndarray, list[str]]:
     Raises:
         ValueError: missing ids (with column, count and first row), floats too large to be exact, other types.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     name = f"{table}: the column `{column.name}`"
+    codes, values = _distinct(column, name)
+    texts, as_they_were = _texts_of_ids(values, name)
+    missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING_TEXT), texts.type))
+    missing = missing.to_numpy(zero_copy_only=False)
+    of_row = np.append(missing, True)[codes]  # code -1: the True
+    if of_row.any() and not missing_ok:
+        raise ValueError(
+            f"{name} has {int(of_row.sum())} empty ids, the first in {row_name(column, int(of_row.argmax()))}. "
+            "Fill them in, or drop these rows with `on_broken_row='drop'` (`--on_broken_row drop`)."
+        )
+    whole = pc.match_substring_regex(texts, r"^-?[0-9]+\.0$").to_numpy(zero_copy_only=False)
+    if whole.any() and (whole | missing).all():  # as `without_float_zeros` does
+        texts, as_they_were = pc.utf8_slice_codeunits(texts, 0, -2), False
+    if as_they_were and not missing.any():
+        return codes, texts.to_pylist()
+    encoded = pc.if_else(missing, None, texts).dictionary_encode()
+    merged = np.append(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), -1).astype(np.int64)
+    codes, kept = renumber(merged[codes], len(encoded.dictionary))
+    return codes, encoded.dictionary.take(pa.array(kept)).to_pylist()
+
+
+def _distinct(column: pd.Series, name: str) -> tuple[np.ndarray, Any]:
+    """Codes in the order of first appearance (-1: missing) and the distinct values, for numbers and texts alike."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes, used = renumber(column.cat.codes.to_numpy(), len(column.cat.categories))
+        return codes, column.cat.categories.take(used)
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu" and len(column):
+        numbers = column.to_numpy()
+        if numbers.dtype.itemsize < 8:
+            numbers = numbers.astype(np.int64)  # differences of small types would overflow
+        low, span = numbers.min(), int(numbers.max()) - int(numbers.min()) + 1
+        if span <= 4 * len(numbers) + 1000:  # dense: a table of all numbers between is smaller than a hash
+            codes, used = renumber((numbers - low).astype(np.int64), span)
+            return codes, low + used.astype(numbers.dtype)
     try:
         codes, values = pd.factorize(column)
     except TypeError as error:
         found = type(column.iloc[0]).__name__
         raise ValueError(f"{name} must hold texts or numbers as ids, found {found}.") from error
-    if values.dtype.kind == "f":
-        exact = 2.0 ** (np.finfo(np.dtype(values.dtype.name.lower())).nmant + 1)
+    return codes.astype(np.int32) if len(values) < 2**31 else codes, values
+
+
+def _texts_of_ids(values: Any, name: str) -> tuple[Any, bool]:
+    """Distinct values to texts, a pyarrow array, and whether they are surely distinct still."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    dtype = values.dtype
+    if dtype.kind == "f":
+        exact = 2.0 ** (np.finfo(np.dtype(dtype.name.lower())).nmant + 1)
         if len(values) and np.abs(np.asarray(values, dtype=float)).max() > exact:
             raise ValueError(f"{name} holds ids as floats too large to be exact. Store them as integers or text.")
-    texts = [_id_text(value, name) for value in values]
-    missing = np.append(np.array([is_missing(text) for text in texts], dtype=bool), True)[codes]  # code -1: the True
-    if missing.any():
-        raise ValueError(
-            f"{name} has {int(missing.sum())} empty ids, the first in data row {int(missing.argmax()) + 1} "
-            "(the header not counted). Fill them in or drop these rows."
+    if dtype.kind in "iu":
+        return pa.array(values).cast(pa.large_string()), True
+    if isinstance(dtype, pd.StringDtype):
+        texts = pa.array(values, pa.large_string())
+        trimmed = pc.utf8_trim_whitespace(texts)
+        return trimmed, pc.all(pc.equal(texts, trimmed)).as_py() is not False
+    try:
+        return pa.array([id_text(value, name) for value in values], pa.large_string()), False
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} holds text that is no valid Unicode: {error.object!r}.") from error
+
+
+def clean_texts(column: pd.Series) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """
+    [`clean_text`] of every cell, each distinct cell once; texts that are clean already are not taken apart.
+
+    Returns:
+        codes of shape `(n_rows,)`, the text of each code, and whether cleaning changed it. The last code, the empty
+        text, is that of missing cells.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError:  # lists
+        codes, values = np.arange(len(column)), column.to_numpy()
+    if isinstance(values.dtype, pd.StringDtype):
+        raw = pa.array(values, pa.large_string())
+        suspects = pc.or_(
+            pc.match_substring_regex(raw, UNCLEAN),
+            pc.is_in(pc.utf8_lower(raw), value_set=pa.array(sorted(MISSING_TEXT), raw.type)),
         )
-    merged, distinct = pd.factorize(np.array(without_float_zeros(texts), dtype=object))
-    return merged[codes], distinct.tolist()
-
-
-def without_float_zeros(texts: list[str]) -> list[str]:
-    """The texts without ".0" where all have it (empty ones aside): a column of whole numbers, written as floats."""
-    whole = any(texts) and all(not text or WRITTEN_AS_FLOAT.fullmatch(text) for text in texts)
-    return [text[:-2] for text in texts] if whole else texts
-
-
-def _id_text(value: Any, name: str) -> str:
-    if isinstance(value, bytes):
-        try:
-            value = value.decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{name} holds bytes that are not UTF-8: {value!r}.") from error
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)
-    return str(value).strip()
+        texts = raw.to_pylist()
+        for place in np.flatnonzero(suspects.to_numpy(zero_copy_only=False)):
+            texts[place] = clean_text(texts[place])
+        raw = raw.to_pylist() if pc.any(suspects).as_py() else texts
+    else:
+        raw, texts = [str(value) for value in values], [clean_text(value) for value in values]
+    texts = without_float_zeros(texts)
+    changed = np.array([*(bool(text) and text != before for text, before in zip(texts, raw, strict=True)), False])
+    return np.where(codes < 0, len(texts), codes), [*texts, ""], changed
 
 
 def clean_text(value: Any) -> str:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .catalogue import ItemTable, build_item_table, placeholder_title
-from .columns import read_ids
-from .tables import check_columns, read_table, source_name
-from .timestamps import read_timestamps, recognise_unit, time_to_number
+from .column_names import check_columns
+from .ordering import stable_groups, stable_order
+from .rows import read_rows
+from .tables import files_report, read_table, source_name
+from .tables_in_memory import as_frame
+from .timestamps import UNITS, format_time, time_to_number
 
 __all__ = ["Interactions", "ItemTable", "build_interactions", "load_interactions", "placeholder_title", "to_timestamp"]
 
+logger = logging.getLogger(__name__)
+
 ORDER_COLUMN = "order"
+ON_BROKEN_ROW = ("error", "drop")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,8 +114,8 @@ def to_timestamp(interactions: Interactions, when: str | float | datetime.date) 
 
 
 def load_interactions(
-    interactions: str | os.PathLike[str],
-    items: str | os.PathLike[str] | None = None,
+    interactions: Any,
+    items: Any = None,
     *,
     user_column: str = "user_id",
     item_column: str = "item_id",
@@ -116,21 +123,28 @@ def load_interactions(
     title_column: str = "title",
     attribute_columns: Sequence[str] = (),
     k_core: int = 0,
+    timestamp_unit: str = "auto",
+    on_broken_row: str = "error",
 ) -> Interactions:
     """
     Read interactions and, *optionally*, an items table, then apply the rules of [`build_interactions`].
 
     Args:
-        interactions (`str` or `os.PathLike`): a .parquet, .csv, .tsv or .jsonl file (`.gz` too except for parquet),
-            or a `datasets` id, read as `load_dataset(id, split="train")`; `"id:config"` names a configuration.
-        items (`str` or `os.PathLike`, *optional*): the same for the items. Without it, titles and attributes are taken
-            from the interactions table where it has them.
+        interactions: a path or a table.
+
+            - A .parquet, .csv, .tsv or .jsonl file (`.gz` too except for parquet), a folder of such files of one
+              format (sub-folders too; `key=value` ones are columns), or a pattern such as `"part-*.parquet"`.
+            - A `datasets` id, read as `load_dataset(id, split="train")`; `"id:config"` names a configuration.
+            - A pandas or polars frame, a `datasets.Dataset`, a pyarrow table, a Spark frame (anything with
+              `__arrow_c_stream__` or `toPandas`).
+        items (*optional*): the same for the items. Without it, titles and attributes are taken from the interactions
+            table where it has them.
         user_column, item_column, timestamp_column, title_column (`str`, *optional*): column names.
         attribute_columns (`Sequence[str]`, *optional*): further columns of the items, such as a category.
-        k_core (`int`, *optional*, defaults to 0): see [`build_interactions`].
+        k_core, timestamp_unit, on_broken_row: see [`build_interactions`].
 
     Raises:
-        FileNotFoundError: a source is neither a file nor a `datasets` id that could be loaded.
+        FileNotFoundError: a source is neither a file, a folder nor a `datasets` id that could be loaded.
         ValueError: a broken file, a missing column or a broken cell; the text says which and how to mend it.
     """
     names = {
@@ -142,22 +156,25 @@ def load_interactions(
     }
     flags = {user_column: "--user_column", item_column: "--item_column", timestamp_column: "--timestamp_column"}
     extra = [ORDER_COLUMN] if items is not None else [ORDER_COLUMN, title_column, *attribute_columns]
-    interactions_frame = read_table(interactions, flags, extra, "interactions")
+    drop = on_broken_row == "drop"
+    frame = read_table(interactions, flags, extra, "interactions", (user_column, item_column), drop)
     items_frame = None
     if items is not None:
         flags = {item_column: "--item_column", title_column: "--title_column"}
         flags |= dict.fromkeys(attribute_columns, "--attribute_columns")
-        items_frame = read_table(items, flags, table="items")
-    built = build_interactions(interactions_frame, items_frame, **names, k_core=k_core)
-    sources = {"interactions_source": source_name(interactions)}
-    if items is not None:
-        sources["items_source"] = source_name(items)
+        items_frame = read_table(items, flags, (), "items", (item_column,), drop)
+    built = build_interactions(
+        frame, items_frame, **names, k_core=k_core, timestamp_unit=timestamp_unit, on_broken_row=on_broken_row
+    )
+    sources = {"interactions_source": source_name(interactions), **files_report(frame, "interactions")}
+    if items_frame is not None:
+        sources |= {"items_source": source_name(items), **files_report(items_frame, "items")}
     return replace(built, report={**sources, **built.report})
 
 
 def build_interactions(
-    interactions_frame: pd.DataFrame,
-    items_frame: pd.DataFrame | None = None,
+    interactions: Any,
+    items: Any = None,
     *,
     user_column: str = "user_id",
     item_column: str = "item_id",
@@ -165,6 +182,8 @@ def build_interactions(
     title_column: str = "title",
     attribute_columns: Sequence[str] = (),
     k_core: int = 0,
+    timestamp_unit: str = "auto",
+    on_broken_row: str = "error",
 ) -> Interactions:
     """
     Validate two tables and turn them into [`Interactions`]; nothing is read or written.
@@ -172,7 +191,8 @@ def build_interactions(
     Rules, each counted in the report:
 
     - Ids become text by value (5, 5.0 and "5" are one id, "05" is another), the same way in both tables. An empty id
-      is an error, and so is a timestamp that is no finite time.
+      is an error, and so is a timestamp that is no finite time; `on_broken_row="drop"` drops and counts such rows.
+    - Numbers keep their unit of time, which is recognised by their size; dates become seconds.
     - A stable sort by user and timestamp; ties keep the order of the rows, unless a column `order` breaks them. The
       share of consecutive interactions of a user that tie is reported.
     - Rows equal in user, item and timestamp are merged. Of several interactions of one user with one item the first is
@@ -185,81 +205,108 @@ def build_interactions(
       gets `[untitled item <item_id>]`.
 
     Args:
-        interactions_frame (`pd.DataFrame`): one row for each interaction.
-        items_frame (`pd.DataFrame`, *optional*): one row for each item. Without it, titles and attributes are taken
-            from the columns of the same names in `interactions_frame`, where it has them.
+        interactions: one row for each interaction; any table that [`load_interactions`] takes, but no path.
+        items (*optional*): one row for each item. Without it, titles and attributes are taken from the columns of the
+            same names in `interactions`, where it has them.
         user_column, item_column, timestamp_column, title_column, attribute_columns: see [`load_interactions`].
         k_core (`int`, *optional*, defaults to 0): the least number of interactions of a user and of an item; 0 is off.
+        timestamp_unit (`str`, *optional*, defaults to `"auto"`): `"seconds"`, `"milliseconds"`, `"microseconds"` or
+            `"nanoseconds"` since 1970, or `"unknown"` for numbers that only give an order; `"auto"` recognises it.
+        on_broken_row (`str`, *optional*, defaults to `"error"`): `"drop"` leaves out rows with a missing id, a time
+            that cannot be read or, in files, the wrong number of fields, and counts them by reason in the report.
 
     Raises:
-        ValueError: a missing column, no rows, a broken cell, two tables without a common item id, or nothing left
-            after the k-core filter.
+        ValueError: a missing column, no rows, a broken cell, two units of time in one column, two tables
+            without a common item id, or nothing left after the k-core filter.
     """
     if k_core < 0:
         raise ValueError(f"`k_core` must be 0 (off) or more, got {k_core}.")
+    if on_broken_row not in ON_BROKEN_ROW:
+        raise ValueError(f"`on_broken_row` must be one of {ON_BROKEN_ROW}, got {on_broken_row!r}.")
+    if timestamp_unit not in ("auto", "unknown", *UNITS):
+        known = ", ".join(UNITS)
+        raise ValueError(f"`timestamp_unit` must be auto, unknown or one of {known}, got {timestamp_unit!r}.")
     flags = {user_column: "--user_column", item_column: "--item_column", timestamp_column: "--timestamp_column"}
-    check_columns(interactions_frame.columns, flags, "interactions")
-    if len(interactions_frame) == 0:
+    frame = as_frame(interactions, None, (user_column, item_column), "interactions")
+    items_frame = None if items is None else as_frame(items, None, (item_column,), "items")
+    check_columns(frame.columns, flags, "interactions")
+    if len(frame) == 0:
         raise ValueError("interactions: the table holds no rows.")
-    users, user_ids = read_ids(interactions_frame[user_column], "interactions")
-    row_items, item_ids = read_ids(interactions_frame[item_column], "interactions")
-    times = read_timestamps(interactions_frame[timestamp_column], "interactions")
-    unit = recognise_unit(times, interactions_frame[timestamp_column], "interactions")
-    report: dict[str, int | str] = {"interactions_read": len(users)}
+    rows = read_rows(frame, user_column, item_column, timestamp_column, timestamp_unit, on_broken_row == "drop")
+    report = rows.report
+    users, items_, times = rows.users, rows.items, rows.times
 
-    sort_keys = [times, users]
-    tie_order = "order of the rows"
-    if ORDER_COLUMN in interactions_frame.columns:
-        sort_keys.insert(0, _tie_break(interactions_frame[ORDER_COLUMN]))
+    keys, tie_order = [users, times], "order of the rows"
+    if ORDER_COLUMN in frame.columns:
+        keys.append(_tie_break(frame[ORDER_COLUMN])[rows.kept])
         tie_order = f"column `{ORDER_COLUMN}`"
-    order = np.lexsort(sort_keys)  # stable; the last key is the first to count
-    users, items, times = users[order], row_items[order], times[order]
+    order = stable_order(*keys)
+    users = np.repeat(np.arange(len(rows.user_ids), dtype=users.dtype), np.bincount(users))  # users[order], sooner
+    items_, times = items_[order], times[order]
+    del order, keys
 
-    first = np.sort(np.unique(users * len(item_ids) + items, return_index=True)[1])
-    exact = int(pd.DataFrame({"user": users, "item": items, "time": times}).duplicated().sum())
-    report |= {"exact_duplicates_dropped": exact, "repeats_dropped": len(users) - len(first) - exact}
-    users, items, times = users[first], items[first], times[first]
+    # equal pairs of user and item become neighbours, in order of time inside a pair
+    by_pair, repeat = stable_groups(users, items_)
+    repeats, before = by_pair[1:][repeat], by_pair[:-1][repeat]
+    exact = int((times[repeats] == times[before]).sum())
+    report |= {"exact_duplicates_dropped": exact, "repeats_dropped": len(repeats) - exact}
+    if len(repeats):
+        first = np.ones(len(users), dtype=bool)
+        first[repeats] = False
+        users, items_, times = users[first], items_[first], times[first]
+    del by_pair, repeat, repeats, before
 
-    kept = _k_core(users, items, k_core)
+    if k_core:
+        kept = _k_core(users, items_, k_core)
+        report_k_core = len(users) - len(kept)
+        users, items_, times = users[kept], items_[kept], times[kept]
+    n_of_user = np.bincount(users, minlength=len(rows.user_ids))
+    user_list, item_list = np.flatnonzero(n_of_user), np.flatnonzero(np.bincount(items_, minlength=len(rows.item_ids)))
     report |= {
         "k_core": k_core,
-        "k_core_users_dropped": len(user_ids) - len(np.unique(users[kept])),
-        "k_core_items_dropped": len(item_ids) - len(np.unique(items[kept])),
-        "k_core_interactions_dropped": len(users) - len(kept),
+        "k_core_users_dropped": len(rows.user_ids) - len(user_list),
+        "k_core_items_dropped": len(rows.item_ids) - len(item_list),
+        "k_core_interactions_dropped": report_k_core if k_core else 0,
     }
-    if len(kept) == 0:
+    if len(users) == 0:
         raise ValueError(f"No interaction is left after the filter `k_core={k_core}`. Give a smaller `--k_core`.")
-    users, items, times = users[kept], items[kept], times[kept]
 
     table, item_index, table_report = build_item_table(
-        interactions_frame,
+        frame,
         items_frame,
-        row_items,
-        item_ids,
-        np.unique(items),
+        rows.items_of_all_rows,
+        rows.item_ids,
+        item_list,
         item_column=item_column,
         title_column=title_column,
         attribute_columns=attribute_columns,
+        missing_ok=on_broken_row == "drop",
     )
-    user_list, users = np.unique(users, return_inverse=True)
     same_user = users[1:] == users[:-1]
     ties = int((same_user & (times[1:] == times[:-1])).sum())
+    if len(times) > 1 and times.min() == times.max():
+        logger.warning("All timestamps are equal: the histories follow the %s.", tie_order)
+    all_users = len(user_list) == len(rows.user_ids)
     report |= {
         "tie_order": tie_order,
         "tied_consecutive_interactions": f"{100 * ties / max(int(same_user.sum()), 1):.1f} %",
+        "timestamp_unit": rows.unit,
+        "first_time": format_time(times.min(), rows.unit),
+        "last_time": format_time(times.max(), rows.unit),
         **table_report,
         "users": len(user_list),
+        "users_with_one_interaction": int((n_of_user == 1).sum()),
         "items": len(table),
         "interactions": len(users),
     }
     return Interactions(
-        user_ids=[user_ids[user] for user in user_list],
+        user_ids=rows.user_ids if all_users else [rows.user_ids[user] for user in user_list],
         items=table,
-        item_index=item_index[items],
+        item_index=item_index[items_],
         timestamps=times,
-        offsets=np.concatenate([[0], np.bincount(users, minlength=len(user_list)).cumsum()]).astype(np.int64),
+        offsets=np.concatenate([[0], n_of_user[user_list].cumsum()]).astype(np.int64),
         report=report,
-        timestamp_unit=unit,
+        timestamp_unit=rows.unit,
     )
 
 

@@ -10,7 +10,15 @@ import pandas as pd
 
 from .columns import is_missing, row_name
 
-__all__ = ["UNITS", "format_time", "parse_times", "read_timestamps", "recognise_unit", "time_to_number"]
+__all__ = [
+    "UNITS",
+    "format_time",
+    "parse_times",
+    "read_timestamps",
+    "recognise_unit",
+    "refuse_unreadable",
+    "time_to_number",
+]
 
 # Name of a unit -> how many of it make a second.
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
@@ -32,13 +40,18 @@ def read_timestamps(column: pd.Series, table: str) -> np.ndarray:
     """
     times, unreadable, _ = parse_times(column)
     if unreadable.any():
-        row = int(unreadable.argmax())
-        raise ValueError(
-            f"{table}: the column `{column.name}` has {int(unreadable.sum())} values that are no finite time, "
-            f"the first in {row_name(column, row)}: {column.iloc[row]!r}. Expected numbers, dates or ISO 8601 text "
-            "in every row."
-        )
+        refuse_unreadable(column, unreadable, table)
     return times
+
+
+def refuse_unreadable(column: pd.Series, unreadable: np.ndarray, table: str) -> None:
+    """The error of [`read_timestamps`]."""
+    row = int(unreadable.argmax())
+    raise ValueError(
+        f"{table}: the column `{column.name}` has {int(unreadable.sum())} values that are no finite time, the first "
+        f"in {row_name(column, row)}: {column.iloc[row]!r}. Expected numbers, dates or ISO 8601 text in every row; "
+        "`on_broken_row='drop'` (`--on_broken_row drop`) drops the others."
+    )
 
 
 def parse_times(column: pd.Series) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -59,12 +72,10 @@ def parse_times(column: pd.Series) -> tuple[np.ndarray, np.ndarray, bool]:
         values = column
     else:
         values = _numbers(column)
-        if values.isna().all():
-            codes, distinct = pd.factorize(column)  # days repeat: each text is parsed once
-            cells = pd.Series(np.append(np.asarray(distinct, dtype=object), None))
-            cells = cells.where(~cells.map(is_missing).astype(bool))
-            values = _seconds(pd.to_datetime(cells, utc=True, errors="coerce", format="ISO8601")).iloc[codes]
-            dates = True
+        if 2 * values.isna().sum() >= len(values):
+            as_dates = _dates(column)
+            if as_dates.notna().sum() > values.notna().sum():
+                values, dates = as_dates, True
     if values.dtype.kind in "iu" and not values.isna().any():
         if values.dtype.kind == "u" and len(values) and values.max() > np.iinfo(np.int64).max:
             values = values.astype(np.float64)
@@ -97,6 +108,11 @@ def recognise_unit(times: np.ndarray, column: pd.Series, table: str, kept: np.nd
     Raises:
         ValueError: two units in one column, with the first row of each.
     """
+    if len(times):
+        low, high = float(times.min()), float(times.max())
+        for unit, per_second in UNITS.items():
+            if PLAUSIBLE[0] * per_second <= low and high < PLAUSIBLE[1] * per_second:
+                return unit
     size = np.abs(times)
     found = {}
     for unit, per_second in UNITS.items():
@@ -159,6 +175,14 @@ def format_time(time: float, unit: str) -> str:
 
 def _seconds(dates: pd.Series) -> pd.Series:
     return (pd.to_datetime(dates, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
+
+
+def _dates(column: pd.Series) -> pd.Series:
+    """Texts and dates to seconds, missing where they are none; days repeat, so each distinct cell is parsed once."""
+    codes, distinct = pd.factorize(column)
+    cells = pd.Series([*distinct, None], dtype=object)
+    cells = cells.where(~cells.map(is_missing).astype(bool))
+    return _seconds(pd.to_datetime(cells, utc=True, errors="coerce", format="ISO8601")).iloc[codes]
 
 
 def _numbers(column: pd.Series) -> pd.Series:
