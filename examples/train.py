@@ -106,9 +106,11 @@ def main() -> None:
                 f"Alignment: {trained:,} trained parameters, score {score}, "
                 f"soft prompts {alignment.soft_prompt_position}"
             )
-            log, drawn = job.align(model, split, alignment, training)
+            log, drawn, selection = job.align(model, split, alignment, training)
             if kept is None:
                 kept = (model, log, drawn, backbone_line)
+                say("\n" + selection.to_markdown())
+                selection.save(folder)
                 text_only = job.text_only_scorer(model)
                 note = "LLM's title states, untrained"
                 job.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)

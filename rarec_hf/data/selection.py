@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
-from tqdm.auto import tqdm
 
-from .catalogue import ItemTable, placeholder_title
+from .catalogue import placeholder_title
+from .selection_report import Distribution, SelectionReport
 from .splits import Split, Targets
+from .words import word_incidence
 
-__all__ = ["select_samples", "title_words"]
+__all__ = ["select_samples"]
 
-WORD = re.compile(r"[^\W_]+")
-YEAR = re.compile(r"(1[89]|20)\d\d")
-STOP_WORDS = frozenset(
-    "a an and as at by for from in into is it its no not of on or the this to with s t de la le el vol volume".split()
-)
-
-
-def title_words(items: ItemTable) -> list[frozenset[str]]:
-    """The lower-cased words of each title, without stop words and years; none for a placeholder title."""
-    return [
-        frozenset(word for word in WORD.findall(title.lower()) if word not in STOP_WORDS and not YEAR.fullmatch(word))
-        if title != placeholder_title(item_id)
-        else frozenset()
-        for item_id, title in zip(items.item_ids, items.titles, strict=True)
-    ]
+PAIRS_AT_ONCE = 1 << 20  # pairs of a sample and a title of its history whose words are compared together
 
 
 def select_samples(
     split: Split,
-    n_samples: int,
+    budget: int | float = 0,
     *,
     seed: int = 0,
     denoise: bool = False,
@@ -39,11 +24,12 @@ def select_samples(
     item_diversity: bool = True,
     max_history: int = 20,
     n_buckets: int = 10,
-) -> tuple[Targets, dict[str, int | str]]:
+) -> tuple[Targets, SelectionReport]:
     """
     Draw alignment samples evenly over history lengths and target popularity (RA-Rec, "data construction").
 
-    - `denoise` drops a sample whose target title shares no word with any of the last `max_history` titles before it.
+    - `denoise` drops a sample whose target title shares no word with any of the last `max_history` titles before it;
+      see [`title_words`] for what a word is. A placeholder title has none.
     - `user_diversity` buckets samples by history length. The bucket edges are quantiles over the alignment *users*
       (their training lengths), so that an even draw has the lengths met in use, not those of a few long histories.
     - `item_diversity` buckets samples by the popularity of their target. The edges are quantiles over the distinct
@@ -52,66 +38,114 @@ def select_samples(
     - The draw goes round the filled cells of the grid, one random sample from each, without replacement: a cell that
       runs out gives all it has and the others make up for it.
 
+    Each rule can be used alone; without any, the draw is uniform.
+
     Args:
         split (`Split`): its alignment samples are drawn from.
-        n_samples (`int`): how many; 0 or less, or more than there are, takes all.
+        budget (`int` or `float`, *optional*, defaults to 0): how many: a count (more than there are takes all), a
+            fraction of all alignment samples between 0 and 1, or 0 for all.
         seed (`int`, *optional*, defaults to 0): the same seed gives the same samples in the same, shuffled, order.
         denoise, user_diversity, item_diversity (`bool`, *optional*): the three rules.
         max_history (`int`, *optional*, defaults to 20): how many titles of the history the hard prompt shows.
         n_buckets (`int`, *optional*, defaults to 10): the most buckets on each side; equal values never part.
 
     Returns:
-        the samples as [`Targets`] and a report: available, dropped as noise, drawn, and the grid.
+        the samples as [`Targets`] and a [`SelectionReport`].
 
     Raises:
-        ValueError: `max_history` or `n_buckets` below 1, or no sample left after denoising.
+        ValueError: a budget that is neither, `max_history` or `n_buckets` below 1, or no sample left after denoising.
     """
     if max_history < 1 or n_buckets < 1:
         raise ValueError(f"`max_history` and `n_buckets` must be at least 1, got {max_history} and {n_buckets}.")
     samples = split.alignment_samples()
-    available = len(samples)
+    n_samples = _count(budget, len(samples))
+    kept = np.arange(len(samples))
     if denoise:
-        samples = samples.take(_shares_a_word(split, samples, max_history))
-        if len(samples) == 0:
+        kept = np.flatnonzero(_shares_a_word(split, samples, max_history))
+        if len(kept) == 0:
             raise ValueError(
-                f"Denoising dropped all {available} alignment samples: no target title shares a word with its "
+                f"Denoising dropped all {len(samples)} alignment samples: no target title shares a word with its "
                 "history. Switch `denoise` off for these data."
             )
 
+    longest = split.train_ends[split.alignment_users] - 1  # the longest history of each user's samples
+    lengths = _buckets(samples.ends, longest, n_buckets)
+    counts = np.bincount(split.baseline_sequences().flat(), minlength=split.interactions.n_items)
+    popularity = _buckets(counts[samples.targets], counts[np.unique(samples.targets[kept])], n_buckets)
+
     rng = np.random.default_rng(seed)
-    lengths = popularity = np.zeros(len(samples), dtype=np.int64)
-    if user_diversity:
-        longest = split.train_ends[split.alignment_users] - 1  # the longest history of each user's samples
-        lengths = _buckets(samples.ends, longest, n_buckets)
-    if item_diversity:
-        counts = np.bincount(np.concatenate(split.baseline_sequences()), minlength=split.interactions.n_items)
-        popularity = _buckets(counts[samples.targets], counts[np.unique(samples.targets)], n_buckets)
-    cells = lengths * n_buckets + popularity
-    n_drawn = len(samples) if n_samples <= 0 else min(n_samples, len(samples))
-    drawn = rng.permutation(_round_robin(cells, rng)[:n_drawn])
+    cells = (user_diversity * lengths * n_buckets + item_diversity * popularity)[kept]
+    order = rng.permutation(_round_robin(cells, rng)[:n_samples])
+    drawn = kept[order]
     selected = samples.take(drawn)
-    return selected, {
-        "samples_available": available,
-        "samples_dropped_as_noise": available - len(samples),
-        "samples_drawn": len(selected),
-        "length_buckets": len(np.unique(lengths)),
-        "popularity_buckets": len(np.unique(popularity)),
-        "cells_filled": len(np.unique(cells)),
-        "cells_drawn_from": len(np.unique(cells[drawn])),
-        "users_drawn": len(np.unique(selected.users)),
-        "target_items_drawn": len(np.unique(selected.targets)),
-        "seed": seed,
-    }
+    return selected, SelectionReport(
+        counts={
+            "samples_available": len(samples),
+            "samples_dropped_as_noise": len(samples) - len(kept),
+            "samples_drawn": len(selected),
+            "length_buckets": len(np.unique(lengths[kept])) if user_diversity else 1,
+            "popularity_buckets": len(np.unique(popularity[kept])) if item_diversity else 1,
+            "cells_filled": len(np.unique(cells)),
+            "cells_drawn_from": len(np.unique(cells[order])),
+            "users_drawn": len(np.unique(selected.users)),
+            "target_items_drawn": len(np.unique(selected.targets)),
+            "seed": seed,
+        },
+        rules={"denoise": denoise, "user_diversity": user_diversity, "item_diversity": item_diversity},
+        history_length=Distribution.of(samples.ends, lengths, drawn),
+        target_popularity=Distribution.of(counts[samples.targets], popularity, drawn),
+    )
+
+
+def _count(budget: int | float, available: int) -> int:
+    if budget < 0 or isinstance(budget, bool) or (budget >= 1 and budget != int(budget)):
+        raise ValueError(
+            f"`budget` must be a whole number of samples, a fraction between 0 and 1 or 0 for all, got {budget!r} "
+            "(`--alignment_samples`)."
+        )
+    if budget == 0:
+        return available
+    return min(int(budget), available) if budget >= 1 else max(1, round(budget * available))
 
 
 def _shares_a_word(split: Split, samples: Targets, max_history: int) -> np.ndarray:
-    words = title_words(split.interactions.items)
+    """Whether each sample's target title has a word in common with the last titles of its history; `(n,)` bool."""
+    from scipy import sparse
+
+    interactions, items = split.interactions, split.interactions.items
+    windows = np.minimum(samples.ends, max_history)
+    firsts = interactions.offsets[samples.users] + samples.ends - windows  # where each window begins
+    used = np.zeros(interactions.n_items, dtype=bool)
+    used[samples.targets] = True
+    used[interactions.item_index[_runs(np.unique(firsts), max_history, len(interactions.item_index))]] = True
+    titles = [
+        title if is_used and title != placeholder_title(item_id) else ""
+        for item_id, title, is_used in zip(items.item_ids, items.titles, used.tolist(), strict=True)
+    ]
+    words = word_incidence(titles)  # (n_items, n_words)
+
     keep = np.zeros(len(samples), dtype=bool)
-    for row in tqdm(range(len(samples)), desc="Denoising samples", delay=3, leave=False):
-        target = words[samples.targets[row]]
-        recent = samples.history(split.interactions, row)[-max_history:]
-        keep[row] = any(not target.isdisjoint(words[item]) for item in recent)
+    step = max(1, PAIRS_AT_ONCE // max_history)
+    for start in range(0, len(samples), step):
+        part = slice(start, start + step)
+        ends = windows[part].cumsum()
+        places = np.arange(ends[-1]) + np.repeat(firsts[part] - (ends - windows[part]), windows[part])
+        pointers = np.concatenate([[0], ends])
+        recent = sparse.csr_matrix(
+            (np.ones(len(places), dtype=np.int32), interactions.item_index[places], pointers),
+            shape=(len(ends), interactions.n_items),
+        )
+        common = (recent @ words).multiply(words[samples.targets[part]])  # (samples, n_words)
+        keep[part] = np.asarray(common.sum(axis=1)).ravel() > 0
     return keep
+
+
+def _runs(starts: np.ndarray, length: int, n: int) -> np.ndarray:
+    """`(n,)` bool, true within `length` places from each of the distinct, ascending starts."""
+    change = np.zeros(n + 1, dtype=np.int64)
+    change[starts] += 1
+    np.subtract.at(change, np.minimum(starts + length, n), 1)
+    return change[:-1].cumsum() > 0
 
 
 def _buckets(values: np.ndarray, reference: np.ndarray, n_buckets: int) -> np.ndarray:

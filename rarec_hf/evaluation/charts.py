@@ -8,18 +8,13 @@ import textwrap
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..whole_files import replacing
+from ..chart_style import BLUE, GREY, INK, ORANGE, new_figure, save_png, tidy
 from .metrics import metric_label, metric_per_user
 from .ranks import Ranks
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREY, INK = "#2f6db3", "#d9822b", "#8c96a3", "#30363d"
 PARTS = ("#d9822b", "#3f9b62", "#9a5fb5", "#b8433f", "#6f7b87")  # colours of the loss's parts
 
 
@@ -35,7 +30,7 @@ def plot_metrics(
         metrics (`list[str]`): One panel each, such as `"ndcg@10"`.
         path (`str`): PNG to write, whole or not at all.
     """
-    figure = _figure(8.5, 1.5 + 0.42 * len(rows))
+    figure = new_figure(8.5, 1.5 + 0.42 * len(rows))
     axes = np.atleast_1d(figure.subplots(1, len(metrics), sharey=True))
     height = np.arange(len(rows))
     colours = [GREY if name == reference else BLUE for name, _ in rows]
@@ -54,7 +49,7 @@ def plot_metrics(
         axis.set_xlim(0, 1.28 * top)  # room for the numbers
         axis.locator_params(axis="x", nbins=5)
         axis.set_title(metric_label(metric), loc="left", fontsize=11)
-        _tidy(axis, grid="x")
+        tidy(axis, grid="x")
     axes[0].set_yticks(height, [textwrap.fill(name, 28) for name, _ in rows], parse_math=False)
     axes[0].invert_yaxis()
     users = rows[0][1].n_users
@@ -64,9 +59,7 @@ def plot_metrics(
         fontsize=8,
         color=INK,
     )
-    with replacing(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-    return Path(path)
+    return save_png(figure, Path(path))
 
 
 def plot_learning_curve(history: list[dict], path: str | os.PathLike, metric: str = "eval_ndcg@10") -> Path:
@@ -92,7 +85,7 @@ def plot_learning_curve(history: list[dict], path: str | os.PathLike, metric: st
     if not curves and not measured:
         raise ValueError(f"Nothing to draw: no entry of `history` holds both `step` and `loss` or {metric!r}.")
 
-    figure = _figure(7, 3.0 * (bool(curves) + bool(measured)) + 0.4)
+    figure = new_figure(7, 3.0 * (bool(curves) + bool(measured)) + 0.4)
     axes = list(np.atleast_1d(figure.subplots(bool(curves) + bool(measured), 1, sharex=True)))
     axes[-1].set_xlabel("optimizer step", fontsize=9, color=INK)
     if measured:
@@ -107,7 +100,7 @@ def plot_learning_curve(history: list[dict], path: str | os.PathLike, metric: st
             fontsize=11,
         )
         axis.set_ylim(min(0, values.min() * 1.1), values.max() * 1.15 or 1)
-        _tidy(axis, grid="y")
+        tidy(axis, grid="y")
     if curves:
         axis, colours = axes[0], cycle(PARTS)
         for key in sorted(curves, key=lambda key: (key != "loss", key)):
@@ -121,23 +114,8 @@ def plot_learning_curve(history: list[dict], path: str | os.PathLike, metric: st
         axis.set_ylim(min(0, drawn.min() * 1.1), drawn.max() * 1.1 or 1)
         if len(curves) > 1:
             axis.legend(frameon=False, fontsize=8)
-        _tidy(axis, grid="y")
-    with replacing(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-    return Path(path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure  # not pyplot: it would choose a backend for the whole process
-
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _tidy(axis, grid: str) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=9, colors=INK)
-    axis.grid(axis=grid, color="#e3e6ea", linewidth=0.8)
-    axis.set_axisbelow(True)
+        tidy(axis, grid="y")
+    return save_png(figure, Path(path))
 
 
 __all__ = ["plot_learning_curve", "plot_metrics"]

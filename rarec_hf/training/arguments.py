@@ -132,7 +132,9 @@ class AlignmentArguments:
     max_history_items: int = _f(5, "Titles in the user's prompt.")
     max_title_tokens: int = _f(24, "A longer title is cut.")
     max_text_tokens: int = _f(192, "Oldest titles are left out until the prompt fits.")
-    alignment_samples: int = _f(384, "Samples drawn for the alignment; 0 takes all.")
+    alignment_samples: float = _f(
+        384, "Samples drawn for the alignment: a count, a fraction of all below 1 (0.1 is a tenth), or 0 for all."
+    )
     full_run: bool = _f(False, "Align on all samples (same as --alignment_samples 0).")
     denoise: bool = _f(
         False, "Drop samples whose target title shares no word with its history's titles (the paper's denoising)."
@@ -147,6 +149,10 @@ class AlignmentArguments:
     encode_batch_size: int = _f(64, "Texts a batch where nothing is trained.")
     include_backbone: bool = _f(False, "Save the backbone's weights too (a full folder).")
     overwrite_output_dir: bool = _f(False, "Replace a folder that is there already, once the run has succeeded.")
+
+    def __post_init__(self):
+        if self.alignment_samples == int(self.alignment_samples):
+            self.alignment_samples = int(self.alignment_samples)  # a count reads as one in the saved arguments
 
 
 @dataclass

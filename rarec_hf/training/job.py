@@ -13,6 +13,7 @@ from transformers import AutoModel, set_seed
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from ..data import load_interactions, load_movielens_latest_small, select_samples, split_interactions
+from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
 from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
 from ..evaluation.ranks import Ranks
@@ -151,13 +152,13 @@ def align(
     split: Split,
     arguments: AlignmentArguments,
     training: RARecTrainingArguments,
-) -> tuple[list[dict], dict]:
+) -> tuple[list[dict], dict, SelectionReport]:
     """
     Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, encodes the
     catalogue, and fits the gains of the LLM's parts on validation targets.
 
     Returns:
-        the Trainer's log history and what was drawn.
+        the Trainer's log history, what was drawn and fitted as counts, and the report of the drawn samples.
     """
     if training.per_device_train_batch_size < 2:
         raise ValueError(
@@ -165,7 +166,7 @@ def align(
             "negatives are the targets of the batch's other samples."
         )
     set_seed(training.seed)
-    samples, drawn = select_samples(
+    samples, selection = select_samples(
         split,
         arguments.alignment_samples,
         seed=training.seed,
@@ -174,6 +175,7 @@ def align(
         item_diversity=arguments.item_diversity,
         max_history=arguments.max_history_items,
     )
+    drawn: dict[str, int | float] = dict(selection.counts)
     data = AlignmentDataset(split.interactions, samples)
     model.prepare_texts(
         data.items(model.config.pooled_history), arguments.encode_batch_size, not training.disable_tqdm
@@ -197,8 +199,9 @@ def align(
         targets = drawn_targets(split.validation, arguments.gain_users, training.seed)
         known = RankingDataset(split.interactions, targets)
         text, readout = fit_gains(model, known, progress=not training.disable_tqdm)
-        drawn |= {"gain_users": len(targets), "text_gain": round(text, 3), "readout_gain": round(readout, 3)}
-    return trainer.state.log_history, drawn
+        drawn |= {"gain_users": len(np.unique(targets.users)), "text_gain": round(text, 3)}
+        drawn["readout_gain"] = round(readout, 3)
+    return trainer.state.log_history, drawn, selection
 
 
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
