@@ -108,11 +108,12 @@ class ItemVectorsModel(IDEncoderModel):
             wanted = distinct_ids(catalogue_ids, "catalogue_ids", "catalogue")
             vectors = rows_of_catalogue(ids, vectors, wanted, missing, strict)
         check_rows(vectors, wanted, "items", missing)
-        sizes = {"n_items": len(wanted), "hidden_size": vectors.shape[1]}
+        n_users = 0 if user_ids is None else len(user_ids)
+        sizes = {"n_items": len(wanted), "hidden_size": vectors.shape[1], "n_users": n_users}
         model = cls(ItemVectorsConfig(**sizes, **{"catalogue": catalogue_digest(wanted), **config}))
         with torch.no_grad():
             model.item_embeddings.weight.copy_(vectors)
-        if user_ids is not None:
+        if n_users:
             users = distinct_ids(user_ids, "user_ids", "user")
             table = as_floats(user_vectors, len(users), "user")
             if table.shape[1] != vectors.shape[1]:
@@ -134,14 +135,16 @@ class ItemVectorsModel(IDEncoderModel):
     def _set_users(self, keys: Tensor, table: Tensor) -> None:
         if len(keys.unique()) != len(keys):
             raise ValueError("Two user ids have the same 64-bit hash. Rename one of them.")
-        self.config.n_users = len(keys)
-        self.user_embeddings = nn.Embedding.from_pretrained(table.to(self.item_embeddings.weight), freeze=True)
-        self.register_buffer("user_keys", keys.to(self.device))
+        self.config.n_users = self.user_embeddings.num_embeddings = len(keys)
+        # a new module would be one not initialised yet to a model around this one, which then draws its weights
+        self.user_embeddings.weight = nn.Parameter(table.to(self.item_embeddings.weight))
+        self.user_keys = keys.to(self.device)
 
     def arrange_users(self, user_ids: Sequence, without: np.ndarray | Sequence[int] = ()) -> dict[str, int]:
         """
-        Puts the table of users into the order of `user_ids`, so that user indices are its rows. Users without a
-        vector, and those at the places `without`, are the mean of their history from then on.
+        Puts the table of users into the order of `user_ids`, such as `Interactions.user_ids`: whoever scores by user
+        index, as an evaluation does, must do so first. Users without a vector, and those at the places `without`, are
+        the mean of their history from then on.
 
         Returns:
             counts: `users`, `users_with_vector`, `user_vectors_held_back` (of those at `without`) and
@@ -166,8 +169,9 @@ class ItemVectorsModel(IDEncoderModel):
         }
 
     def user_indices(self, user_ids: Sequence) -> Tensor:
-        """Rows `(n,)` of these users in the table; -1 for those it does not know, whose mean is taken instead."""
-        return self._rows_of(_keys(id_texts(user_ids, "user_ids")))
+        """Rows `(n,)` of these users in the table; -1 for those it has no vector of, whose mean is taken instead."""
+        rows = self._rows_of(_keys(id_texts(user_ids, "user_ids")))
+        return torch.where(self.user_embeddings.weight.any(1).cpu()[rows.clamp(min=0)], rows, -1)
 
     def _rows_of(self, keys: Tensor) -> Tensor:
         table, order = self.user_keys.cpu().sort()

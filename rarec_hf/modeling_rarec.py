@@ -172,6 +172,7 @@ class RARecForSequentialRecommendation(
         targets: Tensor | None = None,
         negatives: Tensor | None = None,
         item_log_q: Tensor | None = None,
+        users: Tensor | None = None,
     ) -> RARecOutput:
         """
         Scores a batch of users against a batch of items; inputs as [`RARecProcessor`] makes them.
@@ -186,19 +187,22 @@ class RARecForSequentialRecommendation(
                 the target otherwise.
             item_log_q (`torch.FloatTensor` of shape `(n_items,)`, *optional*): log of each item's chance to be in a
                 batch, for `popularity_correction`.
+            users (`torch.LongTensor` of shape `(batch,)`, *optional*): user indices, -1 for an unknown user, for an ID
+                encoder with a table of users; not for samples from the middle of a history.
         """
         if len(items) and int(items.min()) < 0:  # would silently count from the end
             raise ValueError(f"Item indices must not be negative, got {int(items.min())}.")
         wants_text = self.score_head.uses_text
         with torch.no_grad():
-            user_vectors, item_vectors = self.id_encoder.user_vectors(history), self.id_encoder.item_vectors()[items]
+            user_vectors = self.id_encoder.user_vectors(history, users)
+            item_vectors = self.id_encoder.item_vectors()[items]
         user = self.read("user", user_text_ids, user_text_mask, user_readout_ids, user_vectors)
         item = self.read(
             "item", item_text_ids, item_text_mask, item_readout_ids, item_vectors.unsqueeze(1), wants_text
         )
         text = self.score_head.text(item.text_state) if wants_text else None
-        users = self.score_head.user(user.state, self.pooled_text(history) if wants_text else None)
-        scores = self.combine(users, self.score_head.item(item.state, text), user_vectors, item_vectors)
+        represented = self.score_head.user(user.state, self.pooled_text(history) if wants_text else None)
+        scores = self.combine(represented, self.score_head.item(item.state, text), user_vectors, item_vectors)
         output = RARecOutput(scores=scores, user_states=user.state, item_states=item.state)
         if targets is None:
             return output

@@ -160,15 +160,19 @@ class RARecProcessor(ProcessorMixin):
             ids[n, : len(row)], mask[n, : len(row)] = torch.tensor(row), 1
         return ids, mask
 
-    def user_inputs(self, histories: Sequence[Sequence[int]], max_history: int) -> dict[str, Tensor]:
+    def user_inputs(
+        self, histories: Sequence[Sequence[int]], max_history: int, users: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """
         Args:
             histories: item indices, oldest first; may be empty.
             max_history (`int`): latest items that the ID encoder reads.
+            users (`list[int]`, *optional*): user indices, -1 for an unknown user, for an ID encoder with a table of
+                users. Only with the whole history of each: the table knows nothing of an earlier one.
 
         Returns:
             `user_text_ids` and `user_text_mask` `(batch, length)`, right-padded; `user_readout_ids` `(readout
-            length,)`; `history` `(batch, max length)`, item indices right-padded with -1.
+            length,)`; `history` `(batch, max length)`, item indices right-padded with -1; `users` `(batch,)` if given.
         """
         histories = [[int(i) for i in h] for h in histories]
         for history in histories:
@@ -179,7 +183,12 @@ class RARecProcessor(ProcessorMixin):
         for n, history in enumerate(recent):
             padded[n, : len(history)] = torch.tensor(history, dtype=torch.long)
         readout = torch.tensor(self._tokens(self.templates.user_readout, False))
-        return {"user_text_ids": ids, "user_text_mask": mask, "user_readout_ids": readout, "history": padded}
+        inputs = {"user_text_ids": ids, "user_text_mask": mask, "user_readout_ids": readout, "history": padded}
+        if users is not None:
+            if len(users) != len(histories):
+                raise ValueError(f"Expected one user for each of {len(histories)} histories, got {len(users)}.")
+            inputs["users"] = torch.tensor([int(user) for user in users], dtype=torch.long)
+        return inputs
 
     def item_inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
+from transformers.utils import logging
 
 from .attention_layout import Columns
 from .backbone_pass import run_backbone
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -168,9 +171,15 @@ class RecommendationMixin:
         self.train(was_training)
 
     @torch.no_grad()
-    def score_histories(self, histories: Sequence[Sequence[int]], batch_size: int = 16) -> np.ndarray:
+    def score_histories(
+        self, histories: Sequence[Sequence[int]], batch_size: int = 16, users: Sequence[int] | None = None
+    ) -> np.ndarray:
         """
         Scores of the whole catalogue, `(n, n_items)` float32, for histories of item indices.
+
+        Args:
+            users (`list[int]`, *optional*): user indices, -1 for an unknown user; see `user_inputs` of
+                [`RARecProcessor`].
 
         Raises:
             ValueError: the catalogue was not indexed since weights changed.
@@ -182,35 +191,49 @@ class RecommendationMixin:
             )
         scores = np.empty((len(histories), len(processor.item_ids)), dtype=np.float32)
         item_vectors = self.id_encoder.item_vectors()
-        for rows, users, vectors in self._represented(histories, batch_size):
-            items = self._catalogue.items.to(users.device)
-            scores[rows] = self.combine(users, items, vectors, item_vectors).float().cpu().numpy()
+        for rows, represented, vectors in self._represented(histories, batch_size, users):
+            items = self._catalogue.items.to(represented.device)
+            scores[rows] = self.combine(represented, items, vectors, item_vectors).float().cpu().numpy()
         return scores
+
+    def scorer(self) -> Callable[..., np.ndarray]:
+        """`score_histories` as an evaluation calls it: with users, where the ID encoder has a table of them."""
+
+        def score(histories: Sequence[Sequence[int]], users: Sequence[int] | None = None) -> np.ndarray:
+            return self.score_histories(histories, users=users)
+
+        score.takes_users = self.id_encoder.takes_users
+        return score
 
     @torch.no_grad()
     def represent_users(
-        self, histories: Sequence[Sequence[int]], batch_size: int = 16, progress: bool = False
+        self,
+        histories: Sequence[Sequence[int]],
+        batch_size: int = 16,
+        progress: bool = False,
+        users: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Representations `(n, width)` and the ID encoder's vectors `(n, interests, id_dim)` of histories of item
-        indices; `combine` makes scores of them."""
-        users: list[Tensor] = [None] * len(histories)
+        indices; `combine` makes scores of them. `users` as in `score_histories`."""
+        states: list[Tensor] = [None] * len(histories)
         vectors: list[Tensor] = [None] * len(histories)
         bar = tqdm(total=len(histories), desc="Reading histories", unit="user", disable=not progress)
-        for rows, some_users, some_vectors in self._represented(histories, batch_size):
+        for rows, some_states, some_vectors in self._represented(histories, batch_size, users):
             for place, row in enumerate(rows):
-                users[row], vectors[row] = some_users[place], some_vectors[place]
+                states[row], vectors[row] = some_states[place], some_vectors[place]
             bar.update(len(rows))
         bar.close()
-        return torch.stack(users), torch.stack(vectors)
+        return torch.stack(states), torch.stack(vectors)
 
-    def _represented(self, histories, batch_size: int) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    def _represented(self, histories, batch_size: int, users=None) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         processor, was_training = self._need_processor(), self.training
         self.eval()
         limit = self.config.id_encoder_config.max_history
         for rows in length_sorted_batches([len(h) for h in histories], batch_size):
-            inputs = self._inputs_to_device(processor.user_inputs([histories[r] for r in rows], limit))
+            of_rows = None if users is None else [users[r] for r in rows]
+            inputs = self._inputs_to_device(processor.user_inputs([histories[r] for r in rows], limit, of_rows))
             history = inputs["history"]
-            vectors = self.id_encoder.user_vectors(history)
+            vectors = self.id_encoder.user_vectors(history, inputs.get("users"))
             state = self.read(
                 "user", inputs["user_text_ids"], inputs["user_text_mask"], inputs["user_readout_ids"], vectors
             ).state
@@ -224,6 +247,7 @@ class RecommendationMixin:
         k: int = 10,
         exclude_seen: bool = True,
         batch_size: int = 16,
+        user_ids: str | Sequence[str] | None = None,
     ) -> Recommendation | list[Recommendation]:
         """
         Recommends the next items.
@@ -233,12 +257,16 @@ class RecommendationMixin:
                 have been seen before. An empty history is answered too, from what the model knows of an unknown user.
             k (`int`): how many; a k above the number of items left gives all of them.
             exclude_seen (`bool`): leave out the items of the history.
+            user_ids (`str` or `list[str]`, *optional*): whose histories they are, for an ID encoder with a table of
+                user vectors. A user without one there is, like a new one, the mean of the history; how many are, is
+                logged at level info.
 
         Returns:
             A [`Recommendation`] for one history, a list of them for many.
 
         Raises:
-            ValueError: ids that are not in the catalogue, or k below 1.
+            ValueError: item ids that are not in the catalogue, k below 1, another number of user ids than of
+                histories, or user ids for an ID encoder that has no user vectors.
         """
         if isinstance(history, str):
             raise ValueError(f"Expected a list of item ids, got the string {history!r}. Put it into a list.")
@@ -247,10 +275,12 @@ class RecommendationMixin:
         many = len(history) > 0 and not isinstance(history[0], (str, int, np.integer))
         processor = self._need_processor()
         histories = [processor.item_indices(h) for h in (history if many else [history])]
+        users = self._known_users(user_ids if many or user_ids is None else [user_ids], len(histories))
         answers = []
         for start in range(0, len(histories), batch_size):
             part = histories[start : start + batch_size]
-            for seen, scores in zip(part, self.score_histories(part, batch_size), strict=True):
+            of_part = None if users is None else users[start : start + batch_size]
+            for seen, scores in zip(part, self.score_histories(part, batch_size, of_part), strict=True):
                 if exclude_seen:
                     scores[seen] = -np.inf
                 best = np.argsort(-scores, kind="stable")[
@@ -264,6 +294,18 @@ class RecommendationMixin:
                     )
                 )
         return answers if many else answers[0]
+
+    def _known_users(self, user_ids: Sequence[str] | None, n_histories: int) -> list[int] | None:
+        if user_ids is None:
+            return None
+        if not self.id_encoder.takes_users:
+            raise ValueError("This model's ID encoder has no user vectors; leave out `user_ids`.")
+        if len(user_ids) != n_histories:
+            raise ValueError(f"Expected {n_histories} user ids, one for each history, got {user_ids!r:.100}.")
+        users = self.id_encoder.user_indices(user_ids).tolist()
+        if unknown := [user for user, row in zip(user_ids, users, strict=True) if row < 0]:
+            logger.info("%d of %d users have no vector, the first: %s.", len(unknown), len(users), unknown[:5])
+        return users
 
 
 __all__ = ["Catalogue", "Recommendation", "RecommendationMixin", "recency_pooled"]

@@ -133,7 +133,7 @@ def test_users_are_put_into_the_order_of_the_data():
     model = make(IDS, VECTORS, user_ids=["v", "w", "x"], user_vectors=np.array([[1.0, 1], [2, 2], [3, 3]]))
     counts = model.arrange_users(["w", "new", "v"], without=[2])
     assert model.user_embeddings.weight.tolist() == [[2, 2], [0, 0], [0, 0]]
-    assert model.config.n_users == 3 and model.user_indices(["v", "x", "w"]).tolist() == [2, -1, 0]
+    assert model.config.n_users == 3 and model.user_indices(["v", "x", "w"]).tolist() == [-1, -1, 0]
     assert counts == {
         "users": 3, "users_with_vector": 1, "user_vectors_held_back": 1, "user_vectors_left_out": 1,
     }  # fmt: skip

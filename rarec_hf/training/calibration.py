@@ -36,7 +36,8 @@ def fit_gains(
         raise ValueError("There are no validation targets to fit the gains on.")
     head.set_gains(1.0, 1.0)
     histories = [data.histories[row] for row in range(len(data))]
-    users, vectors = model.represent_users(histories, progress=progress)
+    known = data.targets.users if model.id_encoder.takes_users else None
+    users, vectors = model.represent_users(histories, progress=progress, users=known)
     items, item_vectors = model._catalogue.items.to(users.device), model.id_encoder.item_vectors().detach()
     targets = torch.as_tensor(np.asarray(data.targets.targets), device=users.device)
 

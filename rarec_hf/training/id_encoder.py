@@ -91,19 +91,21 @@ class WindowCollator:
 
 
 def encoder_scorer(encoder: IDEncoderModel):
-    """The encoder alone as a scorer: `histories -> (n, n_items)`."""
+    """The encoder alone as a scorer: `(histories, users) -> (n, n_items)`; see `IDEncoderModel.user_vectors`."""
 
     @torch.no_grad()
-    def score(histories: Sequence[np.ndarray]) -> np.ndarray:
+    def score(histories: Sequence[np.ndarray], users: np.ndarray | None = None) -> np.ndarray:
         encoder.eval()
         limit = encoder.config.max_history
         padded = torch.full((len(histories), max(1, *(min(len(h), limit) for h in histories))), -1, dtype=torch.long)
         for row, history in enumerate(histories):
             recent = torch.as_tensor(np.asarray(history[-limit:], dtype=np.int64))
             padded[row, : len(recent)] = recent
-        padded = padded.to(encoder.device)
-        return encoder.scores(encoder.user_vectors(padded), encoder.item_vectors()).float().cpu().numpy()
+        rows = None if users is None else torch.as_tensor(np.asarray(users, dtype=np.int64)).to(encoder.device)
+        vectors = encoder.user_vectors(padded.to(encoder.device), rows)
+        return encoder.scores(vectors, encoder.item_vectors()).float().cpu().numpy()
 
+    score.takes_users = encoder.takes_users
     return score
 
 

@@ -24,7 +24,9 @@ def made(text_gain: float, readout_gain: float, temperature: float = 1.0):
 
     users, items = torch.cat([unit(N_USERS), unit(N_USERS)], 1), torch.cat([unit(N_ITEMS), unit(N_ITEMS)], 1)
     vectors, item_vectors = torch.randn(N_USERS, 1, 4), torch.randn(N_ITEMS, 4)
-    encoder = SimpleNamespace(item_vectors=lambda: item_vectors, scores=lambda u, i: (u @ i.T).amax(1))
+    encoder = SimpleNamespace(
+        item_vectors=lambda: item_vectors, scores=lambda u, i: (u @ i.T).amax(1), takes_users=False
+    )
     truth = encoder.scores(vectors, item_vectors) + text_gain * users[:, :DIM] @ items[:, :DIM].T
     truth = temperature * (truth + readout_gain * users[:, DIM:] @ items[:, DIM:].T)
     histories = [[n % N_ITEMS] for n in range(N_USERS)]
@@ -34,7 +36,7 @@ def made(text_gain: float, readout_gain: float, temperature: float = 1.0):
         score_head=head,
         config=SimpleNamespace(score="encoder_plus_llm"),
         id_encoder=encoder,
-        represent_users=lambda h, progress: (users, vectors),
+        represent_users=lambda h, **_: (users, vectors),
         _catalogue=SimpleNamespace(items=items),
     )
     return model, Data(histories, targets)
