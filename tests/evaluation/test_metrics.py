@@ -4,6 +4,7 @@ from math import log2
 
 import numpy as np
 import pytest
+import torch
 
 from rarec_hf.evaluation.metrics import metric_per_user, metrics_per_user, summarize
 from rarec_hf.evaluation.ranks import Ranks, ranks_from_scores
@@ -99,6 +100,34 @@ def test_minus_infinity_means_never_and_nan_of_an_excluded_item_is_not_looked_at
     scores = SCORES.copy()
     scores[0, 0], scores[0, 1] = -np.inf, np.nan
     assert rank(scores, excluded=[np.array([1]), *NOTHING[1:]]).greater[0] == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "int64", "uint8", "bfloat16"])
+@pytest.mark.parametrize("chunk", [1, 130, 1 << 19])
+def test_every_dtype_and_chunk_counts_exactly(dtype, chunk, monkeypatch):
+    monkeypatch.setattr("rarec_hf.evaluation.ranks.CHUNK", chunk)
+    rng = np.random.default_rng(1)
+    scores = torch.from_numpy(rng.integers(0, 9, (20, 60))).to(getattr(torch, dtype))
+    targets = rng.integers(0, 60, 20)
+    excluded = [np.setdiff1d(rng.integers(0, 60, 9), target) for target in targets]
+    given = scores if dtype == "bfloat16" else scores.numpy()
+    ranks = ranks_from_scores(given, targets, excluded)
+    for row, (target, out) in enumerate(zip(targets, excluded, strict=True)):
+        kept = np.delete(scores[row].double().numpy(), out)
+        own = scores[row, target].item()
+        assert ranks.greater[row] == (kept > own).sum() and ranks.ties[row] == (kept == own).sum() - 1
+        assert ranks.candidates[row] == 60 - len(out)
+
+
+def test_infinite_candidates_are_no_nan():
+    scores = SCORES.copy()
+    scores[0, 0], scores[1, 1] = np.inf, -np.inf
+    assert rank(scores).greater.tolist() == [2, 0, 1, 4]
+
+
+def test_read_only_and_strided_scores_are_taken():
+    assert rank(np.broadcast_to(SCORES[0], (4, 5))).greater.tolist() == [2, 0, 3, 4]
+    assert rank(np.asfortranarray(SCORES)).greater.tolist() == [2, 0, 1, 4]
 
 
 @pytest.mark.parametrize("seed", range(3))
