@@ -10,6 +10,7 @@ from .movielens import load_movielens_latest_small
 from .selection import select_samples
 from .split_rules import SPLITS, split_interactions
 from .splits import Split, Targets, check_no_leak
+from .vector_files import VectorFile, read_vectors, save_vectors
 
 __all__ = [
     "SPLITS",
@@ -17,6 +18,7 @@ __all__ = [
     "ItemTable",
     "Split",
     "Targets",
+    "VectorFile",
     "build_interactions",
     "by_users",
     "check_no_leak",
@@ -24,6 +26,8 @@ __all__ = [
     "leave_one_out",
     "load_interactions",
     "load_movielens_latest_small",
+    "read_vectors",
+    "save_vectors",
     "select_samples",
     "split_interactions",
     "to_timestamp",
