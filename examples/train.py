@@ -66,9 +66,11 @@ def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
     rows = first[:: max(1, len(first) // n_users)][:n_users].tolist()
     histories = [test[row]["history"] for row in rows]
     item_ids = model.processor.item_ids
-    answers = model.recommend([[item_ids[i] for i in history] for history in histories], k=k)
-    for row, history, answer in zip(rows, histories, answers, strict=True):
-        say(f"\nUser {split.interactions.user_ids[test.targets.users[row]]}")
+    user_ids = [split.interactions.user_ids[test.targets.users[row]] for row in rows]
+    known = user_ids if model.id_encoder.takes_users else None
+    answers = model.recommend([[item_ids[i] for i in history] for history in histories], k=k, user_ids=known)
+    for row, user_id, history, answer in zip(rows, user_ids, histories, answers, strict=True):
+        say(f"\nUser {user_id}")
         say("  chose, latest last:  " + " | ".join(titles[i] for i in history[-4:]))
         say(f"  then chose:          {titles[test[row]['target']]}")
         for place, (_, title, score) in enumerate(answer, 1):
@@ -116,7 +118,7 @@ def main() -> None:
                 job.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
             name = "RA-Rec" if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
             job.add_row(
-                report, name, test, model.score_histories, batch_size=64, exclude_seen=alignment.exclude_seen
+                report, name, test, model.scorer(), batch_size=64, exclude_seen=alignment.exclude_seen
             )
 
         model, log, drawn, backbone_line = kept

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from rarec_hf import RARecForSequentialRecommendation, SASRecModel
+from rarec_hf.data import save_vectors
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -176,3 +177,22 @@ def test_other_splits_train_and_say_their_rule(inputs, tmp_path, split):
     assert (content["targets"] > content["users"]) == (split == "by_users")
     assert ("recall@20" in content["methods"][0]["metrics"]) == (split == "by_users")
     assert content["candidates"]["min"] == content["candidates"]["max"]
+
+
+def test_vectors_of_another_recommender_and_their_users(inputs, tmp_path, caplog):
+    events = pd.read_csv(inputs / "events.csv")
+    rng, items, users = np.random.default_rng(0), events.item_id.unique()[::-1], events.user_id.unique()
+    vectors = (rng.normal(size=(len(items), 8)), rng.normal(size=(len(users), 8)))
+    save_vectors(tmp_path / "vectors.npz", items, vectors[0], users, vectors[1])
+    given = ("--id_encoder", str(tmp_path / "vectors.npz"), "--trust_id_encoder")
+    run("train.py", *options(inputs, tmp_path / "run", *given))
+    assert any("are held back (--trust_user_vectors keeps them)" in message for message in caplog.messages)
+    rows = json.loads((tmp_path / "run" / "metrics.json").read_text())["methods"]
+    assert "ID encoder" in [row["name"] for row in rows]
+    model = RARecForSequentialRecommendation.from_pretrained(tmp_path / "run")
+    kept = users[model.id_encoder.user_indices(users).ge(0)]
+    assert 0 < len(kept) < len(users)  # the alignment users' are gone
+    known, unknown = model.recommend([["i1", "i2"]] * 2, user_ids=[kept[0], "nobody"])
+    assert unknown.item_ids == model.recommend(["i1", "i2"]).item_ids and known.scores != unknown.scores
+    # the folder is an encoder again
+    run("train.py", *options(inputs, tmp_path / "again", "--id_encoder", str(tmp_path / "run"), "--trust_id_encoder"))

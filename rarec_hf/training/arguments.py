@@ -57,9 +57,23 @@ class EncoderArguments:
     _argument_group_name = "ID encoder"
 
     id_encoder: str | None = _f(
-        None, "Folder of a trained ID encoder, or of an earlier run; trained now if not given."
+        None,
+        "Folder of a trained ID encoder or of an earlier run, or vectors of any other recommender: a .safetensors, "
+        ".npz, .npy or .parquet file. Trained now if not given.",
     )
-    trust_id_encoder: bool = _f(False, "Take an ID encoder although it does not prove what it was trained on.")
+    trust_id_encoder: bool = _f(
+        False, "Take an ID encoder although it does not prove what it was trained on; files of vectors need it."
+    )
+    user_vectors: str | None = _f(None, "File of user vectors beside the item vectors of --id_encoder.")
+    trust_user_vectors: bool = _f(
+        False, "Also use vectors of users that the ID encoder may not learn from, in validation and test."
+    )
+    vector_similarity: str | None = _f(
+        None, "How vectors from a file score: dot (default), or cosine.", choices=["dot", "cosine"]
+    )
+    missing_vectors: str = _f(
+        "error", "zeros: items without a vector in the file get one of zeros.", choices=["error", "zeros"]
+    )
     encoder_type: str = _f("sasrec", "Which one is trained.", choices=["sasrec", "comirec", "gru4rec", "bert4rec"])
     encoder_objective: str = _f("cross_entropy", "What it is trained by.", choices=["cross_entropy", "gbce", "bpr"])
     encoder_negatives: int = _f(0, "Negatives drawn a batch; 0: the full catalogue, which only cross_entropy takes.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,12 +74,24 @@ def prepare_encoders(
         inner encoder, opponent or None, log history of the inner encoder's training.
     """
     if arguments.id_encoder is not None:
+        load = partial(
+            load_id_encoder,
+            split=split,
+            trust=arguments.trust_id_encoder,
+            user_vectors=arguments.user_vectors,
+            trust_user_vectors=arguments.trust_user_vectors,
+            similarity=arguments.vector_similarity,
+            missing=arguments.missing_vectors,
+            max_history=arguments.encoder_max_history,
+        )
         folder = Path(arguments.id_encoder)
         if (folder / INNER_ENCODER).is_dir():
             opponent = folder / OPPONENT_ENCODER
-            inner = load_id_encoder(str(folder / INNER_ENCODER), split, arguments.trust_id_encoder)
+            inner = load(str(folder / INNER_ENCODER))
             return inner, AutoModel.from_pretrained(opponent).eval() if opponent.is_dir() else None, []
-        return load_id_encoder(str(folder), split, arguments.trust_id_encoder), None, []
+        return load(arguments.id_encoder), None, []
+    if arguments.user_vectors is not None:
+        raise ValueError("--user_vectors needs the item vectors of the same model: give them with --id_encoder FILE.")
     encoders, histories = [], []
     for sequences, validation, digest, name in (
         (
@@ -183,7 +196,7 @@ def align(
 
     def scorer():
         model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
-        return model.score_histories
+        return model.scorer()
 
     trainer = RankingTrainer(
         model=model,
