@@ -190,7 +190,7 @@ def test_vectors_of_another_recommender_and_their_users(inputs, tmp_path, caplog
     rows = json.loads((tmp_path / "run" / "metrics.json").read_text())["methods"]
     assert "ID encoder" in [row["name"] for row in rows]
     model = RARecForSequentialRecommendation.from_pretrained(tmp_path / "run")
-    kept = users[model.id_encoder.user_indices(users).ge(0)]
+    kept = users[model.id_encoder.user_indices(users).ge(0).numpy()]
     assert 0 < len(kept) < len(users)  # the alignment users' are gone
     known, unknown = model.recommend([["i1", "i2"]] * 2, user_ids=[kept[0], "nobody"])
     assert unknown.item_ids == model.recommend(["i1", "i2"]).item_ids and known.scores != unknown.scores
