@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -241,22 +242,24 @@ def _count(scores: torch.Tensor, place: torch.Tensor | None, own: torch.Tensor) 
     import torch
 
     on_cpu = scores.device.type == "cpu"
-    if on_cpu and scores.dtype == torch.bfloat16:
-        scores, own = scores.float(), own.float()  # NumPy knows no bfloat16; the change is exact
+    if on_cpu and scores.dtype in (torch.bfloat16, torch.float16):
+        scores, own = scores.float(), own.float()  # exact; NumPy knows no bfloat16 and is slow on float16
     above, level, broken = [], [], False
     step = max(1, CHUNK // max(1, scores.shape[1])) if on_cpu else max(1, len(own))
     for start in range(0, len(own), step):
         end = start + step
         block = scores[start:end] if place is None else scores[place[start:end]]
         threshold = own[start:end, None]
-        broken = broken or bool(block.amax().isnan())  # the largest is NaN where any is
-        if on_cpu:  # NumPy counts flags several times as fast as torch does
+        if on_cpu:  # NumPy counts flags several times as fast as torch does, and waits for no other thread
             block, threshold = block.numpy(), threshold.numpy()
             above += [np.count_nonzero(row) for row in block > threshold]
             level += [np.count_nonzero(row) for row in block == threshold]
+            largest = float(block.max())
         else:
             above += (block > threshold).sum(dim=1).tolist()
             level += (block == threshold).sum(dim=1).tolist()
+            largest = float(block.max())
+        broken = broken or math.isnan(largest)  # the largest is NaN where any is
     return np.array(above, dtype=np.int64), np.array(level, dtype=np.int64), broken
 
 
