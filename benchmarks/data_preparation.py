@@ -4,8 +4,8 @@
 
 Generates interactions of the size of Amazon Books (80 K users, 1.04 M items, 4.2 M interactions, power-law popularity)
 and of a tenth and ten times that, with ids as integers and as text. Each measurement is a process of its own, so that
-peak memory is its own; the two packages take turns. RecTools (0.19) wants an older numpy, hence an interpreter of its own;
-without `--rectools_python` only this package is measured. What is timed begins after the imports:
+peak memory is its own; the two packages take turns. RecTools (0.19) wants an older numpy, hence an interpreter of its
+own; without `--rectools_python` only this package is measured. What is timed begins after the imports:
 
 - ours: `load_interactions` (parquet), `leave_one_out`, `select_samples` with its defaults;
 - RecTools: `pandas.read_parquet`, `Dataset.construct`, `LastNSplitter(1)` without filters: one held-out interaction a
@@ -46,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def generate(path: Path, scale: float, ids: str, seed: int) -> None:
-    """Every item once, the rest by a power law over the items (exponent 0.8); users' lengths by one too, 5 at least."""
+    """Every item once, the rest by a power law over the items (exponent 0.8); lengths by one too, 5 at least."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -169,9 +169,10 @@ def page(results: dict, arguments: argparse.Namespace) -> str:
         f"`python benchmarks/data_preparation.py {' '.join(shown)}"
         + (" --rectools_python PYTHON`" if arguments.rectools_python else "`"),
         "",
-        "From parquet to ready samples: reading, id maps, de-duplication, sorting, leave-one-out, selection; RecTools: "
-        "reading, `Dataset.construct`, `LastNSplitter(1)`. Medians over the rounds, taken in turns, a process each; "
-        "peak memory of the whole process, imports included. Ratio: median of the rounds' ratios to RecTools.",
+        "From parquet to ready samples: reading, id maps, de-duplication, sorting, leave-one-out, selection; "
+        "RecTools: reading, `Dataset.construct`, `LastNSplitter(1)`. Medians over the rounds, taken in turns, one "
+        "process each; peak memory of the whole process, imports included. Ratio: median of the rounds' ratios to "
+        "RecTools.",
         "",
         f"rarec_hf: {versions(sys.executable, ('numpy', 'pandas', 'pyarrow'))}.  ",
     ]

@@ -86,6 +86,7 @@ def main() -> None:
         training.output_dir = str(folder / "checkpoints")
 
         split = job.load_data(data, training.seed)
+        job.save_data(split, folder)
         describe_data(split)
 
         say("\nID encoder: first without the alignment users (inside RA-Rec), then on all users (its opponent)")

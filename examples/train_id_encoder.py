@@ -29,6 +29,7 @@ def main() -> None:
     logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
     with run_folder(final, alignment.overwrite_output_dir) as folder:
         split = job.load_data(data, training.seed)
+        job.save_data(split, folder)
         print(
             f"Data: {split.interactions.n_users} users, {split.interactions.n_items} items, "
             f"{len(split.interactions.item_index)} interactions\nSplit: {split.rule}",

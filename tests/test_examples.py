@@ -60,6 +60,7 @@ def test_the_folder_is_whole_and_safe(trained):
     assert {"config.json", "model.safetensors", "item_representations.safetensors", "items.json"} <= names
     assert {"metrics.md", "metrics.json", "metrics.png", "learning_curve.png", "arguments.yaml"} <= names
     assert {"selection.md", "selection.png"} <= names
+    assert {"data.md", "data.png", "users.parquet", "items.parquet"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     assert not (trained / "checkpoints").exists()
     assert [path.name for path in trained.parent.iterdir()] == ["first"]

@@ -6,16 +6,18 @@ import datetime
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from .catalogue import ItemTable, build_item_table, placeholder_title
 from .column_names import check_columns
-from .ordering import stable_groups, stable_order
+from .filters import k_core_positions, tie_break, without_repeats
+from .id_maps import save_id_maps
+from .ordering import stable_order
 from .rows import read_rows
 from .tables import files_report, read_table, source_name
 from .tables_in_memory import as_frame
@@ -87,6 +89,10 @@ class Interactions:
         for numbers in (self.offsets, self.item_index):
             digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
         return digest.hexdigest()[:16]
+
+    def save_id_maps(self, folder: str | os.PathLike[str]) -> None:
+        """Write `users.parquet` and `items.parquet`: which index is which id; [`load_id_maps`] reads them."""
+        save_id_maps(self.user_ids, self.items.item_ids, self.items.titles, folder)
 
     def __repr__(self) -> str:
         return f"Interactions(n_users={self.n_users}, n_items={self.n_items}, n_interactions={len(self.item_index)})"
@@ -238,27 +244,18 @@ def build_interactions(
 
     keys, tie_order = [users, times], "order of the rows"
     if ORDER_COLUMN in frame.columns:
-        keys.append(_tie_break(frame[ORDER_COLUMN])[rows.kept])
+        keys.append(tie_break(frame[ORDER_COLUMN])[rows.kept])
         tie_order = f"column `{ORDER_COLUMN}`"
     order = stable_order(*keys)
     users = np.repeat(np.arange(len(rows.user_ids), dtype=users.dtype), np.bincount(users))  # users[order], sooner
     items_, times = items_[order], times[order]
     del order, keys
 
-    # equal pairs of user and item become neighbours, in order of time inside a pair
-    by_pair, repeat = stable_groups(users, items_)
-    repeats, before = by_pair[1:][repeat], by_pair[:-1][repeat]
-    exact = int((times[repeats] == times[before]).sum())
-    report |= {"exact_duplicates_dropped": exact, "repeats_dropped": len(repeats) - exact}
-    if len(repeats):
-        first = np.ones(len(users), dtype=bool)
-        first[repeats] = False
-        users, items_, times = users[first], items_[first], times[first]
-    del by_pair, repeat, repeats, before
-
+    rows_sorted = len(users)
+    users, items_, times, dropped = without_repeats(users, items_, times)
+    report |= dropped
     if k_core:
-        kept = _k_core(users, items_, k_core)
-        report_k_core = len(users) - len(kept)
+        kept = k_core_positions(users, items_, k_core)
         users, items_, times = users[kept], items_[kept], times[kept]
     n_of_user = np.bincount(users, minlength=len(rows.user_ids))
     user_list, item_list = np.flatnonzero(n_of_user), np.flatnonzero(np.bincount(items_, minlength=len(rows.item_ids)))
@@ -266,7 +263,7 @@ def build_interactions(
         "k_core": k_core,
         "k_core_users_dropped": len(rows.user_ids) - len(user_list),
         "k_core_items_dropped": len(rows.item_ids) - len(item_list),
-        "k_core_interactions_dropped": report_k_core if k_core else 0,
+        "k_core_interactions_dropped": rows_sorted - sum(dropped.values()) - len(users),
     }
     if len(users) == 0:
         raise ValueError(f"No interaction is left after the filter `k_core={k_core}`. Give a smaller `--k_core`.")
@@ -308,24 +305,3 @@ def build_interactions(
         report=report,
         timestamp_unit=rows.unit,
     )
-
-
-def _tie_break(column: pd.Series) -> np.ndarray:
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    if not np.isfinite(values).all():
-        row = int((~np.isfinite(values)).argmax())
-        raise ValueError(
-            f"interactions: the column `{ORDER_COLUMN}` breaks ties between equal timestamps and must hold numbers, "
-            f"found {column.iloc[row]!r} in data row {row + 1}. Rename the column if it means something else."
-        )
-    return values
-
-
-def _k_core(users: np.ndarray, items: np.ndarray, k_core: int) -> np.ndarray:
-    """Positions of the interactions that remain when every user and every item keeps at least `k_core` of them."""
-    kept = np.arange(len(users))
-    while True:
-        enough = (np.bincount(users[kept])[users[kept]] >= k_core) & (np.bincount(items[kept])[items[kept]] >= k_core)
-        if enough.all():
-            return kept
-        kept = kept[enough]

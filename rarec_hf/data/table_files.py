@@ -59,8 +59,11 @@ def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool
 
     form = {"delimiter": "\t" if file_format(path) == "tsv" else ",", "newlines_in_values": True}
     parse = csv.ParseOptions(**form, invalid_row_handler=skip if drop else None)
-    with csv.open_csv(path, parse_options=parse) as reader:
-        names = reader.schema.names
+    try:
+        with csv.open_csv(path, parse_options=parse) as reader:
+            names = reader.schema.names
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(_first_malformed_row(path, form) or str(error)) from error
     malformed.clear()  # the look at the header reads the first rows, too
     check(names)
     # an unclosed quote swallows the rest of the file into the last column, so that one is read in any case
@@ -74,7 +77,7 @@ def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool
     try:
         rows = csv.read_csv(path, parse_options=parse, convert_options=convert)
     except pyarrow.ArrowInvalid as error:
-        raise ValueError(_name_of_row(path, form, convert) or str(error)) from error
+        raise ValueError(_first_malformed_row(path, form) or str(error)) from error
     last = rows.column(final[0])[-1].as_py() if final and len(rows) else None
     if last and "\n" in last and not _ends_with_quote(path):
         start = last.split("\n")[0][:60]
@@ -82,7 +85,7 @@ def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool
     return rows, len(malformed)
 
 
-def _name_of_row(path: Path, form: dict, convert) -> str | None:
+def _first_malformed_row(path: Path, form: dict) -> str | None:
     """What is wrong with the first row of a wrong length; only a reader with a single thread counts rows."""
     from pyarrow import ArrowInvalid, csv
 
@@ -98,7 +101,7 @@ def _name_of_row(path: Path, form: dict, convert) -> str | None:
 
     try:
         options = csv.ParseOptions(**form, invalid_row_handler=name)
-        csv.read_csv(path, csv.ReadOptions(use_threads=False), options, convert)
+        csv.read_csv(path, csv.ReadOptions(use_threads=False), options)
     except ArrowInvalid:
         return found[0] if found else None
     return None

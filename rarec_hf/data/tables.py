@@ -14,7 +14,7 @@ from .column_names import ColumnError, check_columns
 from .columns import MALFORMED, SHARDS
 from .shards import IGNORED, Shards, concatenated, find_shards, hive_columns, is_pattern, with_constants
 from .table_files import FORMATS, file_format, first_invalid_byte, read_jsonl, read_parquet, read_separated
-from .tables_in_memory import as_frame
+from .tables_in_memory import as_frame, column_names, only
 
 __all__ = ["files_report", "read_table", "source_name"]
 
@@ -121,7 +121,8 @@ def _read_shards(
         malformed += broken
         if len(rows) == 0:
             continue
-        found = {*map(str, rows.columns if isinstance(rows, pd.DataFrame) else rows.column_names), *constants} & wanted
+        rows = only(rows, wanted)
+        found = {*column_names(rows), *constants}
         if first is None:
             first = (name, found)
         if found != first[1]:

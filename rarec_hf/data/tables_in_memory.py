@@ -9,7 +9,7 @@ import pandas as pd
 
 from .column_names import check_columns
 
-__all__ = ["as_frame"]
+__all__ = ["as_frame", "column_names", "only"]
 
 
 def as_frame(
@@ -30,13 +30,21 @@ def as_frame(
         ValueError: a `DatasetDict`, a stream, no table, or a missing column.
     """
     table = source if isinstance(source, pd.DataFrame) else _as_arrow(source, label)
-    framed = isinstance(table, pd.DataFrame)
-    names = table.columns if framed else table.column_names
-    check_columns(names, required, label)
+    check_columns(column_names(table), required, label)
     if wanted is not None:
-        names = [name for name in names if name in wanted]
-        table = table[names] if framed else table.select(names)
-    return table if framed else _to_pandas(table, ids)
+        table = only(table, wanted)
+    return table if isinstance(table, pd.DataFrame) else _to_pandas(table, ids)
+
+
+def column_names(table: Any) -> list:
+    """Of a pandas frame or a pyarrow table."""
+    return list(table.columns) if isinstance(table, pd.DataFrame) else table.column_names
+
+
+def only(table: Any, wanted: Collection[str]) -> Any:
+    """The wanted columns of a pandas frame or a pyarrow table, in their order there."""
+    names = [name for name in column_names(table) if name in wanted]
+    return table[names] if isinstance(table, pd.DataFrame) else table.select(names)
 
 
 def _as_arrow(source: Any, label: str) -> Any:

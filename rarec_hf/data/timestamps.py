@@ -180,8 +180,8 @@ def _seconds(dates: pd.Series) -> pd.Series:
 def _dates(column: pd.Series) -> pd.Series:
     """Texts and dates to seconds, missing where they are none; days repeat, so each distinct cell is parsed once."""
     codes, distinct = pd.factorize(column)
-    cells = pd.Series([*distinct, None], dtype=object)
-    cells = cells.where(~cells.map(is_missing).astype(bool))
+    read = [cell if isinstance(cell, (str, datetime.date)) and not is_missing(cell) else None for cell in distinct]
+    cells = pd.Series([*read, None], dtype=object)
     return _seconds(pd.to_datetime(cells, utc=True, errors="coerce", format="ISO8601")).iloc[codes]
 
 

@@ -24,7 +24,9 @@ class DataArguments:
     _argument_group_name = "data"
 
     interactions: str | None = _f(
-        None, "Parquet, csv or jsonl file, or a `datasets` id. Default: the embedded MovieLens data."
+        None,
+        "Parquet, csv, tsv or jsonl file, a folder or pattern of such files, or a `datasets` id. Default: embedded "
+        "MovieLens data.",
     )
     items: str | None = _f(None, "Item table with titles, likewise.")
     user_column: str = _f("user_id", "Column of user ids.")
@@ -32,6 +34,16 @@ class DataArguments:
     timestamp_column: str = _f("timestamp", "Column of times: numbers or dates.")
     title_column: str = _f("title", "Column of titles in the item table.")
     attribute_columns: str = _f("", "Further columns of the item table to put into its text, separated by commas.")
+    timestamp_unit: str = _f(
+        "auto",
+        "Unit of numeric times; auto recognises it by their size, unknown: they only give an order.",
+        choices=["auto", "unknown", "seconds", "milliseconds", "microseconds", "nanoseconds"],
+    )
+    on_broken_row: str = _f(
+        "error",
+        "drop: leave out rows without an id or a readable time, count them by reason.",
+        choices=["error", "drop"],
+    )
     k_core: int = _f(0, "Drop users and items with fewer interactions than this, repeatedly; 0 drops none.")
     split: str = _f(
         "leave_one_out", "How interactions are split.", choices=["leave_one_out", "global_time", "by_users"]

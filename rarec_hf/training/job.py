@@ -13,7 +13,7 @@ from transformers import AutoModel, set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
-from ..data import load_interactions, load_movielens_latest_small, select_samples, split_interactions
+from ..data import DataReport, load_interactions, load_movielens_latest_small, select_samples, split_interactions
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
 from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
@@ -50,6 +50,8 @@ def load_data(arguments: DataArguments, seed: int) -> Split:
             title_column=arguments.title_column,
             attribute_columns=[c.strip() for c in arguments.attribute_columns.split(",") if c.strip()],
             k_core=arguments.k_core,
+            timestamp_unit=arguments.timestamp_unit,
+            on_broken_row=arguments.on_broken_row,
         )
     options = ("validation_from", "test_from", "validation_share", "test_share", "history_share")
     return split_interactions(
@@ -59,6 +61,12 @@ def load_data(arguments: DataArguments, seed: int) -> Split:
         seed=seed,
         **{name: getattr(arguments, name) for name in options},
     )
+
+
+def save_data(split: Split, folder: Path) -> None:
+    """What the run was given: the data report, and which index stands for which user and item."""
+    DataReport.of(split.interactions).save(folder)
+    split.interactions.save_id_maps(folder)
 
 
 def prepare_encoders(
@@ -328,6 +336,7 @@ __all__ = [
     "rank_opponents",
     "ranking_rule",
     "remove_checkpoints",
+    "save_data",
     "test_users",
     "text_only_scorer",
 ]
