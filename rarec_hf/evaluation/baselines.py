@@ -27,7 +27,7 @@ class Popularity:
         return self
 
     def __call__(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        _require_fitted(self, self.counts)
+        require_fitted(self, self.counts)
         return np.tile(self.counts, (len(histories), 1))
 
 
@@ -60,10 +60,7 @@ class ItemKNN:
     def fit(self, histories: Sequence[np.ndarray], n_items: int) -> ItemKNN:
         from scipy import sparse
 
-        rows, items = flatten_histories(histories, n_items)
-        pairs = np.unique(np.stack([rows, items], axis=1), axis=0) if len(rows) else np.empty((0, 2), dtype=np.int64)
-        ones = np.ones(len(pairs), dtype=np.float32)
-        seen = sparse.csr_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(len(histories), n_items))
+        seen = seen_matrix(histories, n_items)
         by_item = seen.T.tocsr()  # (n_items, users)
         norms = np.sqrt(np.diff(by_item.indptr)).astype(np.float32)
         blocks = []
@@ -77,7 +74,7 @@ class ItemKNN:
         return self
 
     def __call__(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        _require_fitted(self, self.similarities)
+        require_fitted(self, self.similarities)
         weights = _recency_weights(histories, self.similarities.shape[0], self.decay)
         return (weights @ self.similarities).toarray()
 
@@ -117,10 +114,20 @@ class TitleTfidf:
         return self
 
     def __call__(self, histories: Sequence[np.ndarray]) -> np.ndarray:
-        _require_fitted(self, self.vectors)
+        require_fitted(self, self.vectors)
         recent = [np.asarray(history)[-self.last :] for history in histories]
         weights = _recency_weights(recent, self.vectors.shape[0], self.decay)
         return (weights @ self.vectors @ self._by_word).toarray()
+
+
+def seen_matrix(histories: Sequence[np.ndarray], n_items: int):
+    """CSR `(n, n_items)` float32: 1 where the item stands in the history, however often."""
+    from scipy import sparse
+
+    rows, items = flatten_histories(histories, n_items)
+    rows, items = np.divmod(np.unique(rows * n_items + items), n_items)
+    ones = np.ones(len(rows), dtype=np.float32)
+    return sparse.csr_array((ones, (rows, items)), shape=(len(histories), n_items))
 
 
 def _recency_weights(histories: Sequence[np.ndarray], n_items: int, decay: float):
@@ -152,9 +159,9 @@ def _require_decay(decay: float) -> None:
         raise ValueError(f"Expected `decay` in (0, 1], got {decay}; 1 weighs the whole history alike.")
 
 
-def _require_fitted(scorer: object, state: object) -> None:
+def require_fitted(scorer: object, state: object) -> None:
     if state is None:
         raise ValueError(f"{type(scorer).__name__} has not been fitted; call `.fit(...)` first.")
 
 
-__all__ = ["ItemKNN", "Popularity", "TitleTfidf"]
+__all__ = ["ItemKNN", "Popularity", "TitleTfidf", "require_fitted", "seen_matrix"]

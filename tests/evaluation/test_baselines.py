@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rarec_hf.evaluation import ItemKNN, Popularity, TitleTfidf
+from rarec_hf.evaluation import EASE, ItemKNN, Popularity, TitleTfidf
 
 N_ITEMS = 5
 # Users of item 0: {0, 1, 2}; of 1: {0, 1}; of 2: {1, 2}; of 3: {3}; item 4 has none.
@@ -59,6 +59,39 @@ def test_item_knn_agrees_with_a_dense_computation(neighbours, monkeypatch):
         assert ours == pytest.approx(dense, abs=1e-6)
 
 
+def test_ease_by_hand():
+    # Two items, both seen by one user and item 1 by another: G + 1 = [[2, 1], [1, 3]], its inverse is
+    # [[3, -1], [-1, 2]] / 5, so B[0, 1] = 1/2 and B[1, 0] = 1/3.
+    ease = EASE(regularization=1).fit([np.array([0, 1, 1]), np.array([1])], 2)
+    assert ease.weights == pytest.approx(np.array([[0, 1 / 2], [1 / 3, 0]]), abs=1e-6)
+    scores = ease([np.array([0]), np.array([0, 1, 0]), EMPTY])
+    assert scores == pytest.approx(np.array([[0, 1 / 2], [1 / 3, 1 / 2], [0, 0]]), abs=1e-6)
+    assert scores.dtype == np.float32
+
+
+def test_ease_is_the_least_squares_solution_with_an_empty_diagonal(monkeypatch):
+    monkeypatch.setattr("rarec_hf.evaluation.ease.BLOCK", 7)  # several blocks, the last one short
+    rng = np.random.default_rng(0)
+    histories = [rng.choice(30, size=rng.integers(1, 12), replace=False) for _ in range(80)]
+    seen = np.zeros((80, 30))
+    for row, history in enumerate(histories):
+        seen[row, history] = 1
+    weights = EASE(regularization=5).fit(histories, 30).weights
+    for item in range(30):  # ridge regression of each column on all others
+        others = np.delete(np.arange(30), item)
+        gram = seen[:, others].T @ seen[:, others] + 5 * np.eye(29)
+        expected = np.linalg.solve(gram, seen[:, others].T @ seen[:, item])
+        assert weights[others, item] == pytest.approx(expected, abs=1e-5)
+        assert weights[item, item] == 0
+
+
+def test_ease_refuses_a_catalogue_beyond_its_memory():
+    with pytest.raises(ValueError, match=r"1,000,000 items needs 3,725.3 GiB.*`memory_gib` allows 8"):
+        EASE().fit(HISTORIES, 1_000_000)
+    with pytest.raises(ValueError, match="`regularization` > 0"):
+        EASE(regularization=0)
+
+
 def test_titles_with_shared_words_score_higher_and_the_last_title_counts_most():
     tfidf = TitleTfidf().fit(TITLES)
     first, recent, empty, wordless = tfidf([np.array([0]), np.array([2, 0]), EMPTY, np.array([4])])
@@ -100,7 +133,7 @@ def test_wrong_parameters_and_ids_are_refused(make):
         make()
 
 
-@pytest.mark.parametrize("scorer", [Popularity(), ItemKNN(), TitleTfidf()])
+@pytest.mark.parametrize("scorer", [Popularity(), ItemKNN(), TitleTfidf(), EASE()])
 def test_call_before_fit_is_refused(scorer):
     with pytest.raises(ValueError, match="has not been fitted"):
         scorer([EMPTY])
