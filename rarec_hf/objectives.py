@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-LOGITS_AT_ONCE = 2**22  # of the full catalogue: 16 MiB in fp32
+LOGITS_AT_ONCE = 2**25  # of the full catalogue: 128 MiB in fp32
 MOST_ROWS = 256
 
 
@@ -67,7 +67,10 @@ def full_cross_entropy(states: Tensor, item_vectors: Tensor, targets: Tensor) ->
     rows = max(1, min(MOST_ROWS, LOGITS_AT_ONCE // len(item_vectors)))
     if hasattr(nn.functional, "linear_cross_entropy"):  # PyTorch 2.13
         return nn.functional.linear_cross_entropy(
-            states, item_vectors, targets, options=nn.LinearCrossEntropyOptions(batch_chunk_size=rows)
+            states,
+            item_vectors,
+            targets,
+            options=nn.LinearCrossEntropyOptions(batch_chunk_size=rows, acc_policy="compact"),
         )
     total = states.new_zeros(())
     for part, target in zip(states.split(rows), targets.split(rows), strict=True):

@@ -46,8 +46,29 @@ class SequenceDataset(Dataset):
         return [len(window) for window in self.windows]
 
 
+def _densify(parameter: torch.Tensor) -> None:
+    if parameter.grad is not None and parameter.grad.is_sparse:
+        parameter.grad = parameter.grad.to_dense()
+
+
 class IDEncoderTrainer(RankingTrainer):
-    """A [`RankingTrainer`] whose batches hold windows of like length, so that little is computed for padding."""
+    """
+    A [`RankingTrainer`] whose batches hold windows of like length, so that little is computed for padding, and that
+    keeps one gradient of the embedding table, however often a step looks items up.
+    """
+
+    def train(self, *args, **kwargs):
+        embeddings = self.model.item_embeddings
+        if self.args.world_size > 1:
+            return super().train(*args, **kwargs)
+        # Dense gradients of a lookup are as large as the table, and a step makes several lookups
+        embeddings.sparse = True
+        hook = embeddings.weight.register_post_accumulate_grad_hook(_densify)
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            embeddings.sparse = False
+            hook.remove()
 
     def _get_train_sampler(self, train_dataset=None):
         data = self.train_dataset if train_dataset is None else train_dataset
