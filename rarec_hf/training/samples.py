@@ -10,13 +10,15 @@ import torch
 from torch.utils.data import Dataset
 
 from ..data.interactions import Interactions
+from ..data.sequences import covered
 from ..data.splits import Targets
 from ..processing_rarec import RARecProcessor
 
 
 class AlignmentDataset(Dataset):
     """
-    One row a sample: `history` (item indices, oldest first) and `target`.
+    One row a sample: `history` (item indices, oldest first) and `target`. Not whose it is: an encoder's vector of a
+    known user has seen the whole training part, and a sample stands in its middle.
 
     `log_q[i]` is the log of item i's share among the targets: its chance to stand in a batch as somebody's target.
     """
@@ -35,8 +37,11 @@ class AlignmentDataset(Dataset):
 
     def items(self, latest: int) -> np.ndarray:
         """Distinct items that stand in the latest part of a history or are a target: whose texts training needs."""
-        histories = [self[row]["history"][-latest:] for row in range(len(self))] if latest else []
-        return np.unique(np.concatenate([*histories, self.samples.targets]))
+        samples, interactions = self.samples, self.interactions
+        windows = np.minimum(samples.ends, latest)
+        firsts = interactions.offsets[samples.users] + samples.ends - windows
+        recent = interactions.item_index[covered(firsts, windows, len(interactions.item_index))]
+        return np.unique(np.concatenate([recent, samples.targets]))
 
 
 class AlignmentCollator:
