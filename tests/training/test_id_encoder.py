@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from rarec_hf.data import build_interactions, leave_one_out
+from rarec_hf.training import id_encoder
 from rarec_hf.training.arguments import EncoderArguments
 from rarec_hf.training.id_encoder import (
+    IDEncoderTrainer,
     SequenceDataset,
     WindowCollator,
     encoder_name,
@@ -15,6 +17,7 @@ from rarec_hf.training.id_encoder import (
     train_id_encoder,
 )
 from rarec_hf.training.loaded_encoder import load_id_encoder
+from rarec_hf.training.ranking_trainer import RankingTrainer
 
 
 def small(**changes) -> EncoderArguments:
@@ -104,7 +107,7 @@ def test_negatives_are_drawn_for_the_batch():
     assert popular["log_q"].exp()[1].item() == pytest.approx(98 / 101)
 
 
-@pytest.mark.parametrize("kind", ["comirec", "gru4rec"])
+@pytest.mark.parametrize("kind", ["comirec", "gru4rec", "bert4rec"])
 def test_other_encoders_are_trained_the_same_way(split, tmp_path, kind):
     arguments = EncoderArguments(
         encoder_type=kind,
@@ -125,3 +128,22 @@ def test_other_encoders_are_trained_the_same_way(split, tmp_path, kind):
 def test_pairwise_objectives_need_negatives():
     with pytest.raises(ValueError, match="--encoder_objective bpr needs --encoder_negatives"):
         new_id_encoder(EncoderArguments(encoder_objective="bpr"), n_items=5)
+
+
+@pytest.mark.parametrize("negatives", [0, 8])
+def test_one_gradient_of_the_table_changes_no_weight(split, tmp_path, monkeypatch, negatives):
+    """Lookups give sparse gradients, made dense once a step; without that the same weights come out."""
+    densified = []
+    densify = id_encoder._densify
+    monkeypatch.setattr(id_encoder, "_densify", lambda p: densified.append(p.grad.is_sparse) or densify(p))
+
+    def run():
+        arguments = small(encoder_epochs=2, encoder_batch_size=16, encoder_negatives=negatives)
+        return train_id_encoder(split, split.baseline_sequences(), None, arguments, tmp_path, 3, None, True)[0]
+
+    ours = run()
+    assert densified and all(densified) == bool(negatives) and not ours.item_embeddings.sparse
+    monkeypatch.setattr(IDEncoderTrainer, "train", RankingTrainer.train)
+    plain = run()
+    torch.testing.assert_close(ours.state_dict(), plain.state_dict(), atol=1e-5, rtol=1e-4)
+    assert not torch.equal(plain.item_vectors(), new_id_encoder(small(), n_items=plain.config.n_items).item_vectors())
