@@ -171,7 +171,8 @@ def test_an_id_encoder_alone_and_then_inside_the_llm(inputs, tmp_path, capsys):
 @pytest.mark.parametrize("split", ["global_time", "by_users"])
 def test_other_splits_train_and_say_their_rule(inputs, tmp_path, split):
     output = tmp_path / split
-    run("train_id_encoder.py", *options(inputs, output, "--split", split, "--exclude_seen", "false"))
+    script = {"global_time": "train_id_encoder.py", "by_users": "train.py"}[split]
+    run(script, *options(inputs, output, "--split", split, "--exclude_seen", "false"))
     content = json.loads((output / "metrics.json").read_text())
     assert content["rule"].startswith({"global_time": "Global time: ", "by_users": "By users: "}[split])
     assert "seen items not removed" in content["rule"]

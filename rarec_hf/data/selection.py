@@ -6,6 +6,7 @@ import numpy as np
 
 from .catalogue import placeholder_title
 from .selection_report import Distribution, SelectionReport
+from .sequences import covered
 from .splits import Split, Targets
 from .words import word_incidence
 
@@ -117,7 +118,7 @@ def _shares_a_word(split: Split, samples: Targets, max_history: int) -> np.ndarr
     firsts = interactions.offsets[samples.users] + samples.ends - windows  # where each window begins
     used = np.zeros(interactions.n_items, dtype=bool)
     used[samples.targets] = True
-    used[interactions.item_index[_runs(np.unique(firsts), max_history, len(interactions.item_index))]] = True
+    used[interactions.item_index[covered(firsts, windows, len(interactions.item_index))]] = True
     titles = [
         title if is_used and title != placeholder_title(item_id) else ""
         for item_id, title, is_used in zip(items.item_ids, items.titles, used.tolist(), strict=True)
@@ -138,14 +139,6 @@ def _shares_a_word(split: Split, samples: Targets, max_history: int) -> np.ndarr
         common = (recent @ words).multiply(words[samples.targets[part]])  # (samples, n_words)
         keep[part] = np.asarray(common.sum(axis=1)).ravel() > 0
     return keep
-
-
-def _runs(starts: np.ndarray, length: int, n: int) -> np.ndarray:
-    """`(n,)` bool, true within `length` places from each of the distinct, ascending starts."""
-    change = np.zeros(n + 1, dtype=np.int64)
-    change[starts] += 1
-    np.subtract.at(change, np.minimum(starts + length, n), 1)
-    return change[:-1].cumsum() > 0
 
 
 def _buckets(values: np.ndarray, reference: np.ndarray, n_buckets: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["Sequences"]
+__all__ = ["Sequences", "covered"]
 
 
 class Sequences(Sequence):
@@ -40,3 +40,9 @@ class Sequences(Sequence):
         lengths = self.lengths()
         places = np.arange(lengths.sum()) + np.repeat(self.starts - (lengths.cumsum() - lengths), lengths)
         return self.flat_items[places]
+
+
+def covered(starts: np.ndarray, lengths: np.ndarray, n: int) -> np.ndarray:
+    """`(n,)` bool: which places lie in any of the runs of these starts and lengths; runs may overlap or be empty."""
+    change = np.bincount(starts, minlength=n + 1) - np.bincount(starts + lengths, minlength=n + 1)
+    return change[:-1].cumsum() > 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .interactions import Interactions
-from .sequences import Sequences
+from .sequences import Sequences, covered
 
 __all__ = ["Split", "Targets", "check_no_leak", "draw_alignment_users", "finish", "order_rule", "targets_at"]
 
@@ -150,7 +150,7 @@ def check_no_leak(split: Split) -> None:
     refuse(np.flatnonzero(split.train_ends > lengths), "the training part is longer than the history")
     n_interactions = len(interactions.item_index)
     in_train, seen_by_encoder = (
-        _mark(interactions.offsets[users], split.train_ends[users], n_interactions)
+        covered(interactions.offsets[users], split.train_ends[users], n_interactions)
         for users in (np.arange(interactions.n_users), split.encoder_users)
     )
     measured = np.zeros(n_interactions, dtype=bool)
@@ -175,14 +175,6 @@ def _is_one_of(members: np.ndarray, n: int) -> np.ndarray:
     flags = np.zeros(n, dtype=bool)
     flags[members] = True
     return flags
-
-
-def _mark(starts: np.ndarray, lengths: np.ndarray, n: int) -> np.ndarray:
-    """`(n,)` bool, true in the runs of these starts and lengths, which must not overlap."""
-    change = np.zeros(n + 1, dtype=np.int8)
-    np.add.at(change, starts, 1)  # an empty run adds and takes away in the same place
-    np.subtract.at(change, starts + lengths, 1)
-    return change[:-1].cumsum(dtype=np.int8).astype(bool)
 
 
 def targets_at(interactions: Interactions, users: np.ndarray, ends: np.ndarray, positions=None) -> Targets:

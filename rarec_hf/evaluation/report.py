@@ -20,6 +20,7 @@ from .ranks import Ranks
 SHOWN_KS = (10, 50, 100)
 SHOWN_KS_SEVERAL = (20, 50)  # where users have several targets, as ComiRec and its successors report
 HEADLINE = ("ndcg@10", "hit_rate@10")  # compared with the reference, and drawn
+HEADLINE_SEVERAL = ("recall@50", "hit_rate@50")
 
 
 @dataclass
@@ -95,6 +96,10 @@ class EvaluationReport:
         names = ", ".join(repr(row.name) for row in self.rows) or "none"
         raise ValueError(f"No row is named {self.reference!r}, the reference of the differences; rows: {names}.")
 
+    def _headline(self) -> tuple[str, ...]:
+        first = self.rows[0].ranks
+        return HEADLINE if first.n_users == len(first) else HEADLINE_SEVERAL
+
     def to_dict(self) -> dict:
         """Everything but the raw ranks: all metrics at all `ks`, JSON-serialisable (an undefined number is `None`)."""
         reference = self._reference_ranks()
@@ -103,7 +108,7 @@ class EvaluationReport:
         for row in self.rows:
             differences = {
                 metric: _finite(vars(paired_difference(row.ranks, reference, metric)))
-                for metric in HEADLINE
+                for metric in self._headline()
                 if row.name != self.reference
             }
             methods.append(
@@ -119,6 +124,7 @@ class EvaluationReport:
             "rule": self.rule,
             "reference": self.reference,
             "confidence": 0.95,
+            "headline": list(self._headline()),
             "users": reference.n_users,
             "targets": len(reference),
             "candidates": {
@@ -150,7 +156,8 @@ class EvaluationReport:
             path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
         with replacing(folder / "metrics.md") as path:
             path.write_text(_markdown(content) + "\n" + _all_metrics(content), "utf-8")
-        plot_metrics([(row.name, row.ranks) for row in self.rows], self.reference, HEADLINE, folder / "metrics.png")
+        drawn = [(row.name, row.ranks) for row in self.rows]
+        plot_metrics(drawn, self.reference, self._headline(), folder / "metrics.png")
         columns = []
         for row in self.rows:
             ranks = row.ranks
@@ -170,11 +177,11 @@ def _markdown(content: dict) -> str:
     methods = content["methods"]
     timed = any(method["seconds"] is not None for method in methods)
     noted = any(method["note"] for method in methods)
-    header = ["Method", *map(metric_label, metrics), *(f"Δ {metric_label(m)} [95 %]" for m in HEADLINE)]
+    header = ["Method", *map(metric_label, metrics), *(f"Δ {metric_label(m)} [95 %]" for m in content["headline"])]
     lines = [header + ["Seconds"] * timed + ["Note"] * noted]
     for method in methods:
         cells = [method["name"], *(f"{method['metrics'][m]:.4f}" for m in metrics)]
-        for metric in HEADLINE:
+        for metric in content["headline"]:
             d = method["difference"].get(metric)
             cells.append("reference" if d is None else f"{d['mean']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}]")
         cells += ["" if method["seconds"] is None else f"{method['seconds']:.1f}"] * timed + [method["note"]] * noted

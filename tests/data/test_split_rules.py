@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from rarec_hf.data import SPLITS, build_interactions, by_users, check_no_leak, global_time, split_interactions
-from rarec_hf.data.sequences import Sequences
+from rarec_hf.data.sequences import Sequences, covered
 
 DAY = 86_400
 # user: [(item, day)]
@@ -220,3 +220,8 @@ def test_sequences_are_views_and_flatten():
         pieces[3]
     with pytest.raises(ValueError, match="got 1 and 2"):
         Sequences(flat, np.zeros(1, int), np.zeros(2, int))
+
+
+def test_covered_places_of_overlapping_and_empty_runs():
+    places = covered(np.array([0, 1, 6, 4, 7]), np.array([3, 1, 1, 0, 0]), 7)
+    assert places.tolist() == [True, True, True, False, False, False, True]

@@ -53,6 +53,7 @@ def test_several_targets_of_a_user_are_told(tmp_path):
     report = EvaluationReport("r", [Row("a", several), Row("b", replace(ranks(1, n=60), users=users))], reference="a")
     text = report.to_markdown()
     assert text.startswith("| Method | Recall@20 | Recall@50 | HR@20 | HR@50 | NDCG@20 | NDCG@50 | MRR |")
+    assert "| Δ Recall@50 [95 %] | Δ HR@50 [95 %] |" in text
     assert "- Ranked: 20 users, 60 targets; candidates per user: 200." in text
     report.save(tmp_path)
     content = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
