@@ -125,9 +125,10 @@ def seen_matrix(histories: Sequence[np.ndarray], n_items: int):
     from scipy import sparse
 
     rows, items = flatten_histories(histories, n_items)
-    rows, items = np.divmod(np.unique(rows * n_items + items), n_items)
     ones = np.ones(len(rows), dtype=np.float32)
-    return sparse.csr_array((ones, (rows, items)), shape=(len(histories), n_items))
+    matrix = sparse.csr_array((ones, (rows, items)), shape=(len(histories), n_items))  # repeats are summed
+    matrix.data[:] = 1
+    return matrix
 
 
 def _recency_weights(histories: Sequence[np.ndarray], n_items: int, decay: float):
@@ -143,13 +144,14 @@ def _recency_weights(histories: Sequence[np.ndarray], n_items: int, decay: float
 
 def _keep_largest(matrix, keep: int):
     """The CSR matrix with only the `keep` largest values of each row; among equal ones the smaller column stays."""
-    matrix.sort_indices()
     for row in np.flatnonzero(np.diff(matrix.indptr) > keep):
         values = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]  # a view
-        threshold = np.partition(values, -keep)[-keep]
-        above, level = values > threshold, np.flatnonzero(values == threshold)
-        above[level[: keep - above.sum()]] = True
-        values[~above] = 0
+        values[values < np.partition(values, -keep)[-keep]] = 0
+    matrix.eliminate_zeros()
+    matrix.sort_indices()  # not before: most of a row is gone by now
+    for row in np.flatnonzero(np.diff(matrix.indptr) > keep):  # the last value kept occurs more than once
+        values = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]
+        values[np.flatnonzero(values == values.min())[keep - len(values) :]] = 0
     matrix.eliminate_zeros()
     return matrix
 
