@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rarec_hf.data.columns import clean_text, read_ids
+from rarec_hf.data.columns import clean_text, clean_texts, read_ids
 
 
 @pytest.mark.parametrize(
@@ -87,3 +87,20 @@ def test_ids_that_cannot_be_exact_or_are_no_ids():
 )
 def test_clean_text(value, expected):
     assert clean_text(value) == expected
+
+
+def test_texts_of_a_column_are_cleaned_as_single_ones_are():
+    characters = [chr(code) for code in range(0x3100) if not 0xD800 <= code < 0xE000]
+    texts = [text for c in characters for text in (c, f"{c}a", f"a{c}", f"a{c}b")] + ["a  b", "a &amp; b", "NaN", None]
+    codes, distinct, changed = clean_texts(pd.Series(texts, dtype="str"))
+    assert [distinct[code] for code in codes] == [clean_text(text) for text in texts]
+    before = ["" if text is None else text for text in texts]
+    after = [clean_text(text) for text in texts]
+    assert changed[codes].tolist() == [bool(b) and a != b for a, b in zip(before, after, strict=True)]
+
+
+def test_blanks_around_ids_go_in_text_columns_as_in_mixed_ones():
+    blanks = [chr(code) for code in range(0x3001) if chr(code).isspace()]
+    ids = [f"{blank}a{blank}" for blank in blanks]
+    assert read_ids(pd.Series([*ids, 5], dtype=object), "items")[1] == ["a", "5"]
+    assert read_ids(pd.Series([*ids, "5"], dtype="str"), "items")[1] == ["a", "5"]
