@@ -244,22 +244,22 @@ def _count(scores: torch.Tensor, place: torch.Tensor | None, own: torch.Tensor) 
     on_cpu = scores.device.type == "cpu"
     if on_cpu and scores.dtype in (torch.bfloat16, torch.float16):
         scores, own = scores.float(), own.float()  # exact; NumPy knows no bfloat16 and is slow on float16
+    if on_cpu:  # NumPy counts flags several times as fast as torch does, and waits for no other thread
+        scores, own = scores.numpy(), own.numpy()
+        place = None if place is None else place.numpy()
     above, level, broken = [], [], False
     step = max(1, CHUNK // max(1, scores.shape[1])) if on_cpu else max(1, len(own))
     for start in range(0, len(own), step):
         end = start + step
         block = scores[start:end] if place is None else scores[place[start:end]]
         threshold = own[start:end, None]
-        if on_cpu:  # NumPy counts flags several times as fast as torch does, and waits for no other thread
-            block, threshold = block.numpy(), threshold.numpy()
+        if on_cpu:
             above += [np.count_nonzero(row) for row in block > threshold]
             level += [np.count_nonzero(row) for row in block == threshold]
-            largest = float(block.max())
         else:
             above += (block > threshold).sum(dim=1).tolist()
             level += (block == threshold).sum(dim=1).tolist()
-            largest = float(block.max())
-        broken = broken or math.isnan(largest)  # the largest is NaN where any is
+        broken = broken or math.isnan(float(block.max()))  # the largest is NaN where any is
     return np.array(above, dtype=np.int64), np.array(level, dtype=np.int64), broken
 
 
