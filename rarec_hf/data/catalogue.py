@@ -97,12 +97,12 @@ def build_item_table(
     item_index = np.full(len(item_ids), -1, dtype=np.int64)
     item_index[kept] = np.arange(len(kept))
     whole = len(kept) == len(item_ids) and (kept[1:] > kept[:-1]).all()
-    ids = list(item_ids) if whole else [item_ids[code] for code in kept]
+    ids = item_ids if whole else [item_ids[code] for code in kept]
 
     missing = int((place < 0).sum())
     has_titles = title_column in frame.columns
     conflicts = cleaned = 0
-    texts = [""] * len(ids)
+    texts: list[str] = []
     if has_titles or attribute_columns:  # for each item the row that speaks for it, len(frame) for none
         first = np.append(first_rows(codes, n_table), len(frame))
         place = np.where(place >= 0, place, n_table)
@@ -130,15 +130,17 @@ def build_item_table(
             if values[code]:
                 item[column] = values[code]
 
-    untitled = [index for index, text in enumerate(texts) if not text] if has_titles else range(len(ids))
+    untitled = [index for index, text in enumerate(texts) if not text]
     report |= {
         "items_missing_from_table": missing,
         "conflicting_item_titles": conflicts,
         "titles_cleaned": cleaned,
-        "untitled_items": len(untitled),
+        "untitled_items": len(untitled) if has_titles else len(ids),
     }
-    if len(untitled) == len(ids):
+    if report["untitled_items"] == len(ids):
         logger.warning("No item has a title: hard prompts will hold placeholders only. Give an items table.")
+    if not has_titles:
+        texts = list(map(placeholder_title, ids))
     for index in untitled:
         texts[index] = placeholder_title(ids[index])
     return ItemTable(ids, texts, attributes), item_index, report
