@@ -5,6 +5,7 @@ from __future__ import annotations
 SPLIT_OF = {"amazon2014-books": "by_users"}  # ComiRec's own protocol; leave-one-out everywhere else
 
 MOVIELENS = {
+    "encoder_hidden_size": 128,
     "encoder_max_history": 200,
     "encoder_heads": 1,
     "encoder_dropout": 0.2,
@@ -14,15 +15,15 @@ MOVIELENS = {
     "encoder_epochs": 16,
 }
 BEAUTY = {
+    "encoder_hidden_size": 128,
     "encoder_max_history": 50,
     "encoder_heads": 1,
     "encoder_layers": 1,
     "encoder_dropout": 0.5,
-    "encoder_batch_size": 128,
+    "encoder_batch_size": 64,
     "encoder_negatives": 512,
     "encoder_learning_rate": 1e-3,
-    "encoder_epochs": 20,
-    "rechub_cpu_seconds": 20,
+    "encoder_epochs": 5,
 }
 COMIREC = {"encoder_type": "comirec", "encoder_interests": 4}
 

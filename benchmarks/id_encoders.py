@@ -81,7 +81,6 @@ def run_method(split: Split, dataset: str, method: str, stage: str, seed: int, c
         record |= note
     else:
         recipe = RECIPES[dataset][method] | changes
-        seconds = recipe.pop("rechub_cpu_seconds", None)
         arguments = EncoderArguments(**recipe)
         with tempfile.TemporaryDirectory() as folder:
             encoder, log = train_id_encoder(
@@ -94,8 +93,6 @@ def run_method(split: Split, dataset: str, method: str, stage: str, seed: int, c
         else:
             record["epochs"] = arguments.encoder_epochs
         record["cpu_seconds_training"] = round(time.process_time() - cpu)
-        if seconds:
-            record["budget_of_torch_rechub"] = seconds
         metrics = measure(split, encoder_scorer(encoder), rows)
     return record | {
         "seconds": round(time.perf_counter() - start, 1),

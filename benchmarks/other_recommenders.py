@@ -16,7 +16,7 @@ RECHUB_TEMPERATURE = 0.05
 RECHUB_NEGATIVES = 64  # it gathers each sample's own: with 512 its epoch takes eight times as long
 
 
-def comirec_torch_rechub(sequences, n_items: int, seed: int, rechub_cpu_seconds: float, **recipe):
+def comirec_torch_rechub(sequences, n_items: int, seed: int, cpu_seconds: float, **recipe):
     """
     ComiRec-SA of torch-rechub, trained by its own `MatchTrainer` (listwise softmax over sampled negatives) for as many
     seconds of processor time as our ComiRec takes, on the same sequences with the same width, interests and history
@@ -53,7 +53,7 @@ def comirec_torch_rechub(sequences, n_items: int, seed: int, rechub_cpu_seconds:
         for batch in batches:
             seen += len(batch["item"])
             yield batch, torch.zeros(len(batch["item"]))
-            if time.process_time() - start > rechub_cpu_seconds:
+            if time.process_time() - start > cpu_seconds:
                 return
 
     trainer.train_one_epoch(budget())
@@ -74,7 +74,7 @@ def comirec_torch_rechub(sequences, n_items: int, seed: int, rechub_cpu_seconds:
     score.takes_users = True
     samples = sum(max(0, len(sequence) - 1) for sequence in sequences)
     return score, {
-        "budget_cpu_seconds": rechub_cpu_seconds,
+        "budget_cpu_seconds": cpu_seconds,
         "epochs": round(seen / samples, 2),
         "temperature": RECHUB_TEMPERATURE,
     }

@@ -79,6 +79,7 @@ class IDEncoderModel(PreTrainedModel):
     main_input_name = "history"
     accepts_loss_kwargs = False
     takes_users = False  # True where there is a table of users, so that `users` says more than the history
+    lookup_table: Tensor | None = None  # in training, a second leaf over the table, of sparse gradients
 
     def __init__(self, config: IDEncoderConfig):
         super().__init__(config)
@@ -87,6 +88,12 @@ class IDEncoderModel(PreTrainedModel):
     def position_vectors(self, history: Tensor) -> Tensor:
         """Vectors `(batch, length, interests, hidden_size)` of the user after each item, none of a later item."""
         raise NotImplementedError
+
+    def look_up(self, items: Tensor) -> Tensor:
+        """Embeddings `(..., hidden_size)` of item indices `(...)`."""
+        if self.lookup_table is None:
+            return self.item_embeddings(items)
+        return nn.functional.embedding(items, self.lookup_table, sparse=True)
 
     def training_vectors(self, history: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -113,7 +120,7 @@ class IDEncoderModel(PreTrainedModel):
             )
         if bool(((history[:, 1:] >= 0) & (history[:, :-1] < 0)).any()):
             raise ValueError("Histories must be padded on the right: a padding (-1) stands before an item.")
-        return self.item_embeddings(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
+        return self.look_up(history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
 
     def user_vectors(self, history: Tensor, users: Tensor | None = None) -> Tensor:
         """
@@ -166,8 +173,8 @@ class IDEncoderModel(PreTrainedModel):
                     "the full catalogue."
                 )
             return IDEncoderOutput(loss=full_cross_entropy(vectors, self.item_vectors(), targets))
-        positive = (vectors * self.item_embeddings(targets)).sum(-1, keepdim=True)
-        scores = torch.cat([positive, vectors @ self.item_embeddings(negatives).T], 1)
+        positive = (vectors * self.look_up(targets)).sum(-1, keepdim=True)
+        scores = torch.cat([positive, vectors @ self.look_up(negatives).T], 1)
         if log_q is not None:
             chance = torch.cat([log_q[targets].unsqueeze(1), log_q[negatives].expand(len(targets), -1)], 1)
             scores = scores - chance
@@ -182,7 +189,7 @@ class IDEncoderModel(PreTrainedModel):
         attention with a hard choice; ComiRec, section 3.3)."""
         if vectors.shape[1] == 1:
             return vectors[:, 0]
-        best = (vectors * self.item_embeddings(targets).unsqueeze(1)).sum(-1).argmax(1)
+        best = (vectors * self.look_up(targets).unsqueeze(1)).sum(-1).argmax(1)
         return vectors[torch.arange(len(vectors), device=vectors.device), best]
 
 

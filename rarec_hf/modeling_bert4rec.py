@@ -77,7 +77,7 @@ class BERT4RecModel(IDEncoderModel):
             `(batch, length, hidden_size)`.
         """
         real = (windows >= 0) | masked
-        embedded = torch.where(masked.unsqueeze(-1), self.mask_embedding, self.item_embeddings(windows.clamp(min=0)))
+        embedded = torch.where(masked.unsqueeze(-1), self.mask_embedding, self.look_up(windows.clamp(min=0)))
         place = (real.sum(1, keepdim=True) - 1 - torch.arange(windows.shape[1], device=windows.device)).clamp(min=0)
         hidden = self.dropout(self.embedding_norm(embedded + self.position_embeddings(place)))
         return self.transform(self.blocks(hidden, src_key_padding_mask=~real))

@@ -46,11 +46,6 @@ class SequenceDataset(Dataset):
         return [len(window) for window in self.windows]
 
 
-def _densify(parameter: torch.Tensor) -> None:
-    if parameter.grad is not None and parameter.grad.is_sparse:
-        parameter.grad = parameter.grad.to_dense()
-
-
 class IDEncoderTrainer(RankingTrainer):
     """
     A [`RankingTrainer`] whose batches hold windows of like length, so that little is computed for padding, and that
@@ -58,17 +53,23 @@ class IDEncoderTrainer(RankingTrainer):
     """
 
     def train(self, *args, **kwargs):
-        embeddings = self.model.item_embeddings
-        if self.args.world_size > 1:
-            return super().train(*args, **kwargs)
-        # Dense gradients of a lookup are as large as the table, and a step makes several lookups
-        embeddings.sparse = True
-        hook = embeddings.weight.register_post_accumulate_grad_hook(_densify)
+        table = self.model.item_embeddings.weight
+        # Each lookup's gradient would be as large as the table, and would be added out of place to the loss's own
+        self.model.lookup_table = table.detach().requires_grad_()
         try:
             return super().train(*args, **kwargs)
         finally:
-            embeddings.sparse = False
-            hook.remove()
+            self.model.lookup_table = None
+
+    def training_step(self, model, *args, **kwargs):
+        loss = super().training_step(model, *args, **kwargs)
+        table, lookups = self.model.item_embeddings.weight, self.model.lookup_table
+        if table.grad is None:
+            table.grad = lookups.grad.to_dense()
+        else:
+            table.grad += lookups.grad
+        lookups.grad = None
+        return loss
 
     def _get_train_sampler(self, train_dataset=None):
         data = self.train_dataset if train_dataset is None else train_dataset
