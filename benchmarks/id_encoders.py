@@ -6,12 +6,12 @@
     python -m benchmarks.id_encoders --render
 
 DATA holds `DATASET/interactions.parquet` and `DATASET/items.parquet`. Every run adds its record to
-`benchmarks/results/id_encoders.json`, from which `id_encoders.md` is made; a record of the same data set, method, stage
-and seed is replaced.
+`benchmarks/results/id_encoders.json`, from which `id_encoders.md` is made; a record of the same data set, method,
+stage and seed is replaced.
 
 `--stage search` trains on the training part and stops by validation; hyper-parameters and the number of epochs in
-`RECIPES` were chosen there. `--stage final` trains that many epochs on all but the test targets, as the other packages'
-figures do, and ranks the test targets: leave-one-out, full catalogue, stable sort, seen items removed.
+`RECIPES` were chosen there. `--stage final` trains that many epochs on all but the test targets, as the other
+packages' figures do, and ranks the test targets: leave-one-out, full catalogue, stable sort, seen items removed.
 """
 
 from __future__ import annotations
@@ -46,15 +46,6 @@ def load_split(data: Path, dataset: str) -> Split:
     return SPLITS[SPLIT_OF.get(dataset, "leave_one_out")](interactions, seed=0)
 
 
-def all_but_test(split: Split) -> list[np.ndarray]:
-    """Each user's history up to the test target; by users, what the training users did."""
-    if split.name == "by_users":
-        return list(split.baseline_sequences())
-    ends = np.diff(split.interactions.offsets)
-    ends[split.test.users] = split.test.ends
-    return [split.interactions.history(user)[: ends[user]] for user in range(split.interactions.n_users)]
-
-
 def measure(split: Split, scorer, rows) -> dict[str, float]:
     # ComiRec's protocol ranks seen items too
     ranks = RankingDataset(split.interactions, rows).rank(
@@ -65,7 +56,9 @@ def measure(split: Split, scorer, rows) -> dict[str, float]:
 
 def run_method(split: Split, dataset: str, method: str, stage: str, seed: int, changes: dict, rectools: str | None):
     """One record: what was run and what came out. Seconds are of this process's cores, whatever else they did."""
-    sequences = list(split.baseline_sequences()) if stage == "search" else all_but_test(split)
+    # By users, validation users are not trained on at the end either
+    final = stage == "final" and split.name != "by_users"
+    sequences = split.refit_sequences() if final else split.baseline_sequences()
     rows = split.validation if stage == "search" else split.test
     n_items, start, cpu = split.interactions.n_items, time.perf_counter(), time.process_time()
     record = {"dataset": dataset, "method": method, "stage": stage, "seed": seed, "split": split.name}

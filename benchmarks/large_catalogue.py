@@ -3,8 +3,8 @@
     python -m benchmarks.large_catalogue            # writes benchmarks/results/large_catalogue.md
 
 Each run is a process of its own, so that its peak is its own: resident memory at the peak of training less what the
-process had after a first training on a small catalogue, which loads all libraries. Linux only. The bound is three times
-the embedding table plus the optimizer's state.
+process had after a first training on a small catalogue, which loads all libraries. Linux only. The bound is three
+times the embedding table plus the optimizer's state.
 """
 
 from __future__ import annotations

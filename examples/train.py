@@ -23,7 +23,7 @@ import yaml
 from transformers.utils import logging
 
 from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
-from rarec_hf.training import job
+from rarec_hf.training import job, table
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
 from rarec_hf.training.run_folder import PeakMemory, run_folder
@@ -97,7 +97,7 @@ def main() -> None:
         test = job.test_users(split, alignment.eval_users, training.seed)
         reference = "ID encoder" if opponent is None else encoder_name(opponent)
         report = EvaluationReport(rule=job.ranking_rule(split, alignment.exclude_seen), reference=reference)
-        job.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
+        table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
 
         kept = None
         logging.enable_progress_bar()
@@ -114,11 +114,11 @@ def main() -> None:
                 kept = (model, log, drawn, backbone_line)
                 say("\n" + selection.to_markdown())
                 selection.save(folder)
-                text_only = job.text_only_scorer(model)
+                text_only = table.text_only_scorer(model)
                 note = "LLM's title states, untrained"
-                job.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
+                table.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
             name = "RA-Rec" if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
-            job.add_row(
+            table.add_row(
                 report, name, test, model.scorer(), batch_size=64, exclude_seen=alignment.exclude_seen
             )
 

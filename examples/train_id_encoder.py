@@ -15,7 +15,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
-from rarec_hf.training import job
+from rarec_hf.training import job, table
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
 from rarec_hf.training.run_folder import run_folder
@@ -40,7 +40,7 @@ def main() -> None:
         report = EvaluationReport(
             rule=job.ranking_rule(split, alignment.exclude_seen), reference=encoder_name(opponent)
         )
-        job.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
+        table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
         report.data = {
             "data_fingerprint": split.interactions.fingerprint(),
             "seed": training.seed,

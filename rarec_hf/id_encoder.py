@@ -21,6 +21,14 @@ def catalogue_digest(item_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
 
 
+def padded_histories(histories: Sequence[Sequence[int]], latest: int) -> Tensor:
+    """The `latest` item indices of each history, oldest first: `(n, longest >= 1)`, right-padded with -1."""
+    recent = [torch.tensor(history[-latest:], dtype=torch.long) for history in histories]
+    if not any(len(history) for history in recent):
+        return torch.full((len(recent), 1), -1)
+    return nn.utils.rnn.pad_sequence(recent, batch_first=True, padding_value=-1)
+
+
 @strict
 class IDEncoderConfig(PreTrainedConfig):
     """
@@ -193,4 +201,4 @@ class IDEncoderModel(PreTrainedModel):
         return vectors[torch.arange(len(vectors), device=vectors.device), best]
 
 
-__all__ = ["IDEncoderConfig", "IDEncoderModel", "IDEncoderOutput", "catalogue_digest"]
+__all__ = ["IDEncoderConfig", "IDEncoderModel", "IDEncoderOutput", "catalogue_digest", "padded_histories"]

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 
+from .id_encoder import padded_histories
 from .prompts import PromptTemplates
 from .whole_files import replacing
 
@@ -178,10 +179,7 @@ class RARecProcessor(ProcessorMixin):
         for history in histories:
             self._check(history)
         ids, mask = self._padded([self._user_tokens(h) for h in histories], "user")
-        recent = [h[-max_history:] for h in histories]
-        padded = torch.full((len(recent), max(1, *map(len, recent)) if recent else 1), -1, dtype=torch.long)
-        for n, history in enumerate(recent):
-            padded[n, : len(history)] = torch.tensor(history, dtype=torch.long)
+        padded = padded_histories(histories, max_history)
         readout = torch.tensor(self._tokens(self.templates.user_readout, False))
         inputs = {"user_text_ids": ids, "user_text_mask": mask, "user_readout_ids": readout, "history": padded}
         if users is not None:

@@ -301,8 +301,8 @@ def test_bert4rec_agrees_with_bert():
     model = encoder("bert4rec")
     theirs = BertModel(
         BertConfig(
-            vocab_size=13, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, hidden_act="gelu",
-            max_position_embeddings=7, type_vocab_size=1, layer_norm_eps=1e-5,
+            vocab_size=13, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+            hidden_act="gelu", max_position_embeddings=7, type_vocab_size=1, layer_norm_eps=1e-5,
         ),
         add_pooling_layer=False,
     ).eval()  # fmt: skip

@@ -97,9 +97,19 @@ class Split:
         """The training part of all users, in user order: what every opponent in the table may see."""
         return self._train_sequences(np.arange(self.interactions.n_users))
 
+    def refit_sequences(self) -> Sequences:
+        """The training part and the validation targets of all users: for a last training, of which validation has
+        chosen everything, the number of epochs too."""
+        ends = self.train_ends.copy()
+        np.maximum.at(ends, self.validation.users, self.validation.positions + 1)
+        return self._sequences(np.arange(self.interactions.n_users), ends)
+
     def _train_sequences(self, users: np.ndarray) -> Sequences:
+        return self._sequences(users, self.train_ends)
+
+    def _sequences(self, users: np.ndarray, ends: np.ndarray) -> Sequences:
         starts = self.interactions.offsets[users]
-        return Sequences(self.interactions.item_index, starts, starts + self.train_ends[users])
+        return Sequences(self.interactions.item_index, starts, starts + ends[users])
 
     def alignment_samples(self, min_history: int = 1) -> Targets:
         """Every training position of the alignment users that has at least `min_history` (1 or more) items before."""

@@ -13,7 +13,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from ..data.splits import Split, Targets
-from ..id_encoder import IDEncoderModel, catalogue_digest
+from ..id_encoder import IDEncoderModel, catalogue_digest, padded_histories
 from ..id_encoders import ID_ENCODERS
 from .arguments import EncoderArguments
 from .ranking_trainer import RankingDataset, RankingTrainer
@@ -118,11 +118,7 @@ def encoder_scorer(encoder: IDEncoderModel):
     @torch.no_grad()
     def score(histories: Sequence[np.ndarray], users: np.ndarray | None = None) -> np.ndarray:
         encoder.eval()
-        limit = encoder.config.max_history
-        padded = torch.full((len(histories), max(1, *(min(len(h), limit) for h in histories))), -1, dtype=torch.long)
-        for row, history in enumerate(histories):
-            recent = torch.as_tensor(np.asarray(history[-limit:], dtype=np.int64))
-            padded[row, : len(recent)] = recent
+        padded = padded_histories(histories, encoder.config.max_history)
         rows = None if users is None else torch.as_tensor(np.asarray(users, dtype=np.int64)).to(encoder.device)
         vectors = encoder.user_vectors(padded.to(encoder.device), rows)
         return encoder.scores(vectors, encoder.item_vectors()).float().cpu().numpy()

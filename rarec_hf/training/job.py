@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,17 +16,13 @@ from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from ..data import DataReport, load_interactions, load_movielens_latest_small, select_samples, split_interactions
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
-from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
-from ..evaluation.ranks import Ranks
 from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processing_rarec import RARecProcessor
-from ..recommendation import recency_pooled
-from ..scoring import EncoderPlusLLMScore
 from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
 from .calibration import fit_gains
-from .id_encoder import encoder_name, encoder_scorer, train_id_encoder
+from .id_encoder import train_id_encoder
 from .loaded_encoder import load_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
 from .samples import AlignmentCollator, AlignmentDataset
@@ -115,7 +111,19 @@ def prepare_encoders(
         )
         encoders.append(encoder)
         histories.append(history)
+    if arguments.encoder_refit:
+        last = replace(arguments, encoder_epochs=best_epoch(histories[1]))
+        folder = work_folder / OPPONENT_ENCODER
+        sequences = split.refit_sequences()
+        encoders[1], _ = train_id_encoder(
+            split, sequences, None, last, folder, training.seed, None, training.disable_tqdm
+        )
     return encoders[0], encoders[1], histories[0]
+
+
+def best_epoch(log_history: list[dict]) -> float:
+    """The epoch with the best validation NDCG@10, from the log history of an ID encoder's training."""
+    return max((entry for entry in log_history if "eval_ndcg@10" in entry), key=lambda e: e["eval_ndcg@10"])["epoch"]
 
 
 def build_model(
@@ -246,32 +254,6 @@ def ranking_rule(split: Split, exclude_seen: bool = True) -> str:
     return f"{split.rule} Ranked over the full catalogue, {seen}; a tie counts by the mean over its places."
 
 
-def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):
-    """
-    The LLM's title states alone, untrained: cosine of the whitened text states, pooled over the history as in the
-    full score. Needs an indexed catalogue; a score that keeps no text reads the titles once more.
-    """
-    config = model.config
-    if model.score_head.uses_text:
-        texts = model.catalogue_texts()
-    else:
-        states = model.encode_texts(range(len(model.processor.item_ids)), batch_size, progress)
-        head = EncoderPlusLLMScore(states.shape[1], config.text_dim, config.score_dim)
-        head.fit_whitening(states)
-        texts = head.text(states)
-    latest = config.pooled_history or type(config)().pooled_history
-
-    @torch.no_grad()
-    def score(histories):
-        padded = torch.full((len(histories), latest), -1, dtype=torch.long)
-        for row, history in enumerate(histories):
-            recent = torch.as_tensor(np.asarray(history[-latest:], dtype=np.int64))
-            padded[row, : len(recent)] = recent
-        return (recency_pooled(texts, padded, latest, config.pooling_decay) @ texts.T).numpy()
-
-    return score
-
-
 def remove_checkpoints(folder: Path) -> None:
     """Removes what the trainers left of their own: nobody asked for checkpoints."""
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
@@ -280,63 +262,16 @@ def remove_checkpoints(folder: Path) -> None:
             shutil.rmtree(checkpoint)
 
 
-def rank_opponents(
-    report: EvaluationReport,
-    split: Split,
-    test: RankingDataset,
-    inner: IDEncoderModel,
-    opponent: IDEncoderModel | None,
-    exclude_seen: bool = True,
-) -> None:
-    """Adds the rows without an LLM to the report."""
-    sequences, items = split.baseline_sequences(), split.interactions.items
-    texts = [
-        " ".join([title, *attributes.values()])
-        for title, attributes in zip(items.titles, items.attributes, strict=True)
-    ]
-    rows = [
-        ("Popularity", Popularity().fit(sequences, len(items)), ""),
-        ("ItemKNN", ItemKNN().fit(sequences, len(items)), ""),
-        ("TF-IDF of titles", TitleTfidf().fit(texts), ""),
-    ]
-    if opponent is not None:
-        name = encoder_name(opponent)
-        rows.append((name, encoder_scorer(opponent), "trained on all users"))
-        rows.append((f"{name} inside RA-Rec", encoder_scorer(inner), "alignment users held out"))
-    else:
-        rows.append(("ID encoder", encoder_scorer(inner), "as loaded"))
-    for name, scorer, note in rows:
-        add_row(report, name, test, scorer, note, exclude_seen=exclude_seen)
-
-
-def add_row(
-    report: EvaluationReport,
-    name: str,
-    test: RankingDataset,
-    scorer,
-    note: str = "",
-    batch_size: int = 256,
-    exclude_seen: bool = True,
-) -> Ranks:
-    """Ranks the test targets with one scorer and adds the row, with the seconds it took."""
-    start = time.perf_counter()
-    ranks = test.rank(scorer, f"Ranking: {name}", batch_size=batch_size, exclude_seen=exclude_seen)
-    report.add(name, ranks, seconds=time.perf_counter() - start, note=note)
-    return ranks
-
-
 __all__ = [
     "INNER_ENCODER",
     "OPPONENT_ENCODER",
-    "add_row",
     "align",
+    "best_epoch",
     "build_model",
     "load_data",
     "prepare_encoders",
-    "rank_opponents",
     "ranking_rule",
     "remove_checkpoints",
     "save_data",
     "test_users",
-    "text_only_scorer",
 ]

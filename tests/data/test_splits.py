@@ -176,3 +176,13 @@ def test_a_leak_names_the_user(interactions):
     split = leave_one_out(interactions)
     with pytest.raises(ValueError, match="1 cases, the first of user 'w'"):
         check_no_leak(leaks(split)["validation targets inside the training part"])
+
+
+def test_the_last_training_may_see_validation_but_never_test(interactions):
+    split = leave_one_out(interactions, alignment_fraction=0.4)
+    assert [ids(interactions, s) for s in split.refit_sequences()] == ["abcd", "ab", "fe", "bcd", "a", "edcba"]
+    for name in SPLITS:
+        split = SPLITS[name](interactions, alignment_fraction=0.4)
+        for user, sequence in enumerate(split.refit_sequences()):
+            tested = split.test.positions[split.test.users == user]
+            assert len(tested) == 0 or len(sequence) <= tested.min()

@@ -1,0 +1,88 @@
+"""The rows of the run's table: the model's opponents, and each row's ranks."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from ..data.splits import Split
+from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
+from ..evaluation.ranks import Ranks
+from ..id_encoder import IDEncoderModel, padded_histories
+from ..modeling_rarec import RARecForSequentialRecommendation
+from ..recommendation import recency_pooled
+from ..scoring import EncoderPlusLLMScore
+from .id_encoder import encoder_name, encoder_scorer
+from .ranking_trainer import RankingDataset
+
+
+def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):
+    """
+    The LLM's title states alone, untrained: cosine of the whitened text states, pooled over the history as in the
+    full score. Needs an indexed catalogue; a score that keeps no text reads the titles once more.
+    """
+    config = model.config
+    if model.score_head.uses_text:
+        texts = model.catalogue_texts()
+    else:
+        states = model.encode_texts(range(len(model.processor.item_ids)), batch_size, progress)
+        head = EncoderPlusLLMScore(states.shape[1], config.text_dim, config.score_dim)
+        head.fit_whitening(states)
+        texts = head.text(states)
+    latest = config.pooled_history or type(config)().pooled_history
+
+    @torch.no_grad()
+    def score(histories):
+        recent = padded_histories(histories, latest)
+        return (recency_pooled(texts, recent, latest, config.pooling_decay) @ texts.T).numpy()
+
+    return score
+
+
+def rank_opponents(
+    report: EvaluationReport,
+    split: Split,
+    test: RankingDataset,
+    inner: IDEncoderModel,
+    opponent: IDEncoderModel | None,
+    exclude_seen: bool = True,
+) -> None:
+    """Adds the rows without an LLM to the report."""
+    sequences, items = split.baseline_sequences(), split.interactions.items
+    texts = [
+        " ".join([title, *attributes.values()])
+        for title, attributes in zip(items.titles, items.attributes, strict=True)
+    ]
+    rows = [
+        ("Popularity", Popularity().fit(sequences, len(items)), ""),
+        ("ItemKNN", ItemKNN().fit(sequences, len(items)), ""),
+        ("TF-IDF of titles", TitleTfidf().fit(texts), ""),
+    ]
+    if opponent is not None:
+        name = encoder_name(opponent)
+        rows.append((name, encoder_scorer(opponent), "trained on all users"))
+        rows.append((f"{name} inside RA-Rec", encoder_scorer(inner), "alignment users held out"))
+    else:
+        rows.append(("ID encoder", encoder_scorer(inner), "as loaded"))
+    for name, scorer, note in rows:
+        add_row(report, name, test, scorer, note, exclude_seen=exclude_seen)
+
+
+def add_row(
+    report: EvaluationReport,
+    name: str,
+    test: RankingDataset,
+    scorer,
+    note: str = "",
+    batch_size: int = 256,
+    exclude_seen: bool = True,
+) -> Ranks:
+    """Ranks the test targets with one scorer and adds the row, with the seconds it took."""
+    start = time.perf_counter()
+    ranks = test.rank(scorer, f"Ranking: {name}", batch_size=batch_size, exclude_seen=exclude_seen)
+    report.add(name, ranks, seconds=time.perf_counter() - start, note=note)
+    return ranks
+
+
+__all__ = ["add_row", "rank_opponents", "text_only_scorer"]
