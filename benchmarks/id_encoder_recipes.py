@@ -12,7 +12,7 @@ MOVIELENS = {
     "encoder_batch_size": 16,
     "encoder_learning_rate": 1e-3,
     "encoder_lr_scheduler": "cosine",
-    "encoder_epochs": 16,
+    "encoder_epochs": 12,
 }
 BEAUTY = {
     "encoder_hidden_size": 128,

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .objectives import OBJECTIVES, full_cross_entropy
@@ -92,6 +93,13 @@ class IDEncoderModel(PreTrainedModel):
     def __init__(self, config: IDEncoderConfig):
         super().__init__(config)
         self.item_embeddings = nn.Embedding(config.n_items, config.hidden_size)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if isinstance(module, nn.MultiheadAttention):
+            init.normal_(module.in_proj_weight, std=self.config.initializer_range)
+            init.zeros_(module.in_proj_bias)
 
     def position_vectors(self, history: Tensor) -> Tensor:
         """Vectors `(batch, length, interests, hidden_size)` of the user after each item, none of a later item."""

@@ -60,10 +60,7 @@ class BERT4RecModel(IDEncoderModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
         super()._init_weights(module)
-        if isinstance(module, nn.MultiheadAttention):
-            init.normal_(module.in_proj_weight, std=self.config.initializer_range)
-            init.zeros_(module.in_proj_bias)
-        elif module is self:
+        if module is self:
             init.normal_(self.mask_embedding, std=self.config.initializer_range)
 
     def states(self, windows: Tensor, masked: Tensor) -> Tensor:

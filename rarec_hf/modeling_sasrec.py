@@ -3,10 +3,8 @@
 # No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
 # string.
 
-import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import initialization as init
 
 from .id_encoder import IDEncoderConfig, IDEncoderModel
 
@@ -104,13 +102,6 @@ class SASRecModel(IDEncoderModel):
         )
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
-        super()._init_weights(module)
-        if isinstance(module, nn.MultiheadAttention):
-            init.normal_(module.in_proj_weight, std=self.config.initializer_range)
-            init.zeros_(module.in_proj_bias)
 
     def states(self, history: Tensor) -> Tensor:
         """States `(batch, length, hidden_size)` after each item of right-padded histories `(batch, length)`."""
