@@ -9,9 +9,10 @@ DATA holds `DATASET/interactions.parquet` and `DATASET/items.parquet`. Every run
 `benchmarks/results/id_encoders.json`, from which `id_encoders.md` is made; a record of the same data set, method,
 stage and seed is replaced.
 
-`--stage search` trains on the training part and stops by validation; hyper-parameters and the number of epochs in
-`RECIPES` were chosen there. `--stage final` trains that many epochs on all but the test targets, as the other
-packages' figures do, and ranks the test targets: leave-one-out, full catalogue, stable sort, seen items removed.
+`--stage search` trains on the training part and stops by validation; hyper-parameters in `RECIPES` were chosen there.
+`--stage final` trains on all but the test targets, as the other packages' figures do, over the whole of a learning rate
+schedule or, where the rate is constant, for the number of epochs that the search found, and ranks the test targets:
+leave-one-out, full catalogue, stable sort, seen items removed.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ def run_method(split: Split, dataset: str, method: str, stage: str, seed: int, c
     if method in BASELINES:
         metrics = measure(split, BASELINES[method]().fit(sequences, n_items), rows)
     elif method == "comirec_torch_rechub":
-        budget = RECIPES[dataset]["comirec"] | changes
-        scorer, note = other_recommenders.comirec_torch_rechub(sequences, n_items, seed=seed, **budget)
+        recipe, ours = RECIPES[dataset]["comirec"] | changes, stored(dataset, "comirec", stage, seed)
+        seconds = recipe.pop("cpu_seconds", None) or ours["cpu_seconds_training"]
+        scorer, note = other_recommenders.comirec_torch_rechub(sequences, n_items, seed, seconds, **recipe)
         record |= note
         metrics = measure(split, scorer, rows)
     elif method == "sasrec_rectools":
@@ -74,6 +76,9 @@ def run_method(split: Split, dataset: str, method: str, stage: str, seed: int, c
         record |= note
     else:
         recipe = RECIPES[dataset][method] | changes
+        found = stored(dataset, method, "search", 0)
+        if stage == "final" and found and recipe.get("encoder_lr_scheduler", "constant") != "cosine":
+            recipe["encoder_epochs"] = found["epochs"]
         arguments = EncoderArguments(**recipe)
         with tempfile.TemporaryDirectory() as folder:
             encoder, log = train_id_encoder(
@@ -93,6 +98,12 @@ def run_method(split: Split, dataset: str, method: str, stage: str, seed: int, c
         "users": len(np.unique(rows.users)),
         "metrics": metrics,
     }
+
+
+def stored(*key) -> dict | None:
+    """The record of this data set, method, stage and seed, if there is one."""
+    records = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else []
+    return next((r for r in records if (r["dataset"], r["method"], r["stage"], r["seed"]) == key), None)
 
 
 def store(record: dict) -> None:
