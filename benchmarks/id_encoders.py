@@ -10,9 +10,9 @@ DATA holds `DATASET/interactions.parquet` and `DATASET/items.parquet`. Every run
 stage and seed is replaced.
 
 `--stage search` trains on the training part and stops by validation; hyper-parameters in `RECIPES` were chosen there.
-`--stage final` trains on all but the test targets, as the other packages' figures do, over the whole of a learning rate
-schedule or, where the rate is constant, for the number of epochs that the search found, and ranks the test targets:
-leave-one-out, full catalogue, stable sort, seen items removed.
+`--stage final` trains on all but the test targets, as the other packages' figures do, over the whole of a learning
+rate schedule or, where the rate is constant, for the number of epochs that the search found, and ranks the test
+targets: leave-one-out, full catalogue, stable sort, seen items removed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def run_method(split: Split, dataset: str, method: str, stage: str, seed: int, c
         metrics = measure(split, BASELINES[method]().fit(sequences, n_items), rows)
     elif method == "comirec_torch_rechub":
         recipe, ours = RECIPES[dataset]["comirec"] | changes, stored(dataset, "comirec", stage, seed)
-        seconds = recipe.pop("cpu_seconds", None) or ours["cpu_seconds_training"]
+        if ours is None:
+            raise SystemExit(f"torch-rechub gets the time that our ComiRec takes: run comirec, seed {seed}, first.")
+        seconds = recipe.pop("cpu_seconds", ours["cpu_seconds_training"])
         scorer, note = other_recommenders.comirec_torch_rechub(sequences, n_items, seed, seconds, **recipe)
         record |= note
         metrics = measure(split, scorer, rows)
