@@ -12,15 +12,28 @@ import pandas as pd
 from .column_names import check_columns
 from .columns import clean_texts, read_ids
 from .ordering import first_rows
+from .texts import Texts
 
-__all__ = ["ItemTable", "build_item_table", "placeholder_title"]
+__all__ = ["ItemTable", "build_item_table", "placeholder_title", "placeholder_titles"]
 
 logger = logging.getLogger(__name__)
 
 
+PLACEHOLDER = ("[untitled item ", "]")  # around the item id
+
+
 def placeholder_title(item_id: str) -> str:
     """The visible title of an item that has none."""
-    return f"[untitled item {item_id}]"
+    return item_id.join(PLACEHOLDER)
+
+
+def placeholder_titles(item_ids: Sequence[str]) -> Texts:
+    """[`placeholder_title`] of each id."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    before, after, nothing = (pa.scalar(text, pa.large_string()) for text in (*PLACEHOLDER, ""))
+    return Texts(pc.binary_join_element_wise(before, pa.array(item_ids, pa.large_string()), after, nothing))
 
 
 @dataclass(frozen=True)
@@ -29,13 +42,13 @@ class ItemTable:
     The catalogue; the position in each list is the item index.
 
     Attributes:
-        item_ids (`list[str]`): the external ids.
-        titles (`list[str]`): one line of plain text each, never empty.
+        item_ids (`Sequence[str]`): the external ids; as read, [`Texts`].
+        titles (`Sequence[str]`): one line of plain text each, never empty; as read, [`Texts`].
         attributes (`list[dict[str, str]]`): attribute name -> text, without the attributes that an item lacks.
     """
 
-    item_ids: list[str]
-    titles: list[str]
+    item_ids: Sequence[str]
+    titles: Sequence[str]
     attributes: list[dict[str, str]]
 
     def __post_init__(self) -> None:
@@ -53,7 +66,7 @@ def build_item_table(
     interactions_frame: pd.DataFrame,
     items_frame: pd.DataFrame | None,
     row_items: np.ndarray,
-    item_ids: list[str],
+    item_ids: Texts,
     kept: np.ndarray,
     *,
     item_column: str,
@@ -69,7 +82,7 @@ def build_item_table(
         items_frame (`pd.DataFrame`, *optional*): the items table.
         row_items (`np.ndarray` of shape `(n_rows,)`): item code of each row of `interactions_frame`, -1 for a row that
             was dropped.
-        item_ids (`list[str]`): item code -> item id, in the order of first appearance in the interactions.
+        item_ids ([`Texts`]): item code -> item id, in the order of first appearance in the interactions.
         kept (`np.ndarray`): the item codes that form the catalogue, ascending.
         item_column, title_column, attribute_columns: column names.
         missing_ok (`bool`, *optional*, defaults to `False`): drop and count rows of the items table without an id.
@@ -77,6 +90,9 @@ def build_item_table(
     Returns:
         the [`ItemTable`], the item index of each item code (-1 for items not kept) and the counts for the report.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     report: dict[str, int | str] = {}
     if items_frame is None:
         frame, codes, n_table = interactions_frame, row_items, len(item_ids)
@@ -88,7 +104,7 @@ def build_item_table(
             frame, item_ids, item_column, title_column, attribute_columns, missing_ok
         )
         n_table = len(table_ids)
-        ids_kept = item_ids if len(kept) == len(item_ids) else [item_ids[code] for code in kept]
+        ids_kept = item_ids if len(kept) == len(item_ids) else item_ids.take(kept)
         place = _places(ids_kept, table_ids)
         # catalogue order: the table's, then (for ids missing there) that of the interactions
         order = np.argsort(np.where(place >= 0, place, n_table + np.arange(len(kept))), kind="stable")
@@ -97,12 +113,12 @@ def build_item_table(
     item_index = np.full(len(item_ids), -1, dtype=np.int64)
     item_index[kept] = np.arange(len(kept))
     whole = len(kept) == len(item_ids) and (kept[1:] > kept[:-1]).all()
-    ids = item_ids if whole else [item_ids[code] for code in kept]
+    ids = item_ids if whole else item_ids.take(kept)
 
     missing = int((place < 0).sum())
     has_titles = title_column in frame.columns
     conflicts = cleaned = 0
-    texts: list[str] = []
+    untitled, item_titles = len(ids), placeholder_titles(ids)
     if has_titles or attribute_columns:  # for each item the row that speaks for it, len(frame) for none
         first = np.append(first_rows(codes, n_table), len(frame))
         place = np.where(place >= 0, place, n_table)
@@ -114,7 +130,10 @@ def build_item_table(
         found = first_titled < len(rows)
         first[found] = rows[first_titled[found]]  # a row with a title goes before earlier ones without
         codes_of_items = np.append(title_codes, len(titles) - 1)[first[place]]
-        texts = [titles[code] for code in codes_of_items]
+        has_title = np.array([bool(title) for title in titles])[codes_of_items]
+        untitled = len(ids) - int(has_title.sum())
+        found_titles = pa.array(titles, pa.large_string()).take(pa.array(codes_of_items))
+        item_titles = Texts(pc.if_else(has_title, found_titles, pa.array(item_titles)))
         cleaned = int(changed[codes_of_items].sum())
         if len(rows) > found.sum():  # items with several titled rows
             same_text = pd.factorize(np.array(titles, dtype=object))[0]  # different cells may clean to one text
@@ -130,30 +149,25 @@ def build_item_table(
             if values[code]:
                 item[column] = values[code]
 
-    untitled = [index for index, text in enumerate(texts) if not text]
     report |= {
         "items_missing_from_table": missing,
         "conflicting_item_titles": conflicts,
         "titles_cleaned": cleaned,
-        "untitled_items": len(untitled) if has_titles else len(ids),
+        "untitled_items": untitled,
     }
-    if report["untitled_items"] == len(ids):
+    if untitled == len(ids):
         logger.warning("No item has a title: hard prompts will hold placeholders only. Give an items table.")
-    if not has_titles:
-        texts = list(map(placeholder_title, ids))
-    for index in untitled:
-        texts[index] = placeholder_title(ids[index])
-    return ItemTable(ids, texts, attributes), item_index, report
+    return ItemTable(ids, item_titles, attributes), item_index, report
 
 
 def _read_items_table(
     frame: pd.DataFrame,
-    item_ids: list[str],
+    item_ids: Texts,
     item_column: str,
     title_column: str,
     attribute_columns: Sequence[str],
     missing_ok: bool,
-) -> tuple[np.ndarray, list[str], dict[str, int | str]]:
+) -> tuple[np.ndarray, Texts, dict[str, int | str]]:
     flags = {item_column: "--item_column", title_column: "--title_column"}
     check_columns(frame.columns, flags | dict.fromkeys(attribute_columns, "--attribute_columns"), table="items")
     if len(frame) == 0:
@@ -163,7 +177,7 @@ def _read_items_table(
     if not in_interactions.any():
         raise ValueError(
             "No item id of the interactions occurs in the items table. The ids begin with "
-            f"{item_ids[:3]} there and with {table_ids[:3]} here: do both `{item_column}` columns hold "
+            f"{list(item_ids[:3])} there and with {list(table_ids[:3])} here: do both `{item_column}` columns hold "
             "the same kind of id?"
         )
     without_id = int((codes < 0).sum())
@@ -175,7 +189,7 @@ def _read_items_table(
     }
 
 
-def _places(wanted: list[str], among: list[str]) -> np.ndarray:
+def _places(wanted: Texts, among: Texts) -> np.ndarray:
     """Where each of the wanted ids stands among the others, -1 for those that do not."""
     import pyarrow as pa
     import pyarrow.compute as pc

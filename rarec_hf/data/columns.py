@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..ids import MISSING_TEXT, id_text, without_float_zeros
 from .ordering import renumber
+from .texts import Texts
 
 __all__ = ["MALFORMED", "SHARDS", "clean_text", "clean_texts", "is_missing", "read_ids", "row_name"]
 
@@ -41,7 +42,7 @@ def row_name(column: pd.Series, row: int) -> str:
     return f"data row {row + 1} (the header not counted)"
 
 
-def read_ids(column: pd.Series, table: str, missing_ok: bool = False) -> tuple[np.ndarray, list[str]]:
+def read_ids(column: pd.Series, table: str, missing_ok: bool = False) -> tuple[np.ndarray, Texts]:
     """
     Ids of any type to text, by value: 5, 5.0 and "5" are the same id, "05" is another. Blanks around an id go.
 
@@ -64,6 +65,8 @@ def read_ids(column: pd.Series, table: str, missing_ok: bool = False) -> tuple[n
     name = f"{table}: the column `{column.name}`"
     codes, values = _distinct(column, name)
     texts, as_they_were = _texts_of_ids(values, name)
+    if as_they_were and values.dtype.kind in "iu" and (not len(codes) or codes.min() >= 0):
+        return codes, Texts(texts)  # numbers: nothing is missing, nothing looks like a float
     missing = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(sorted(MISSING_TEXT), texts.type))
     missing = missing.to_numpy(zero_copy_only=False)
     of_row = np.append(missing, True)[codes]  # code -1: the True
@@ -76,11 +79,11 @@ def read_ids(column: pd.Series, table: str, missing_ok: bool = False) -> tuple[n
     if whole.any() and (whole | missing).all():  # as `without_float_zeros` does
         texts, as_they_were = pc.utf8_slice_codeunits(texts, 0, -2), False
     if as_they_were and not missing.any():
-        return codes, texts.to_pylist()
+        return codes, Texts(texts)
     encoded = pc.if_else(missing, None, texts).dictionary_encode()
     merged = np.append(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), -1).astype(np.int64)
     codes, kept = renumber(merged[codes], len(encoded.dictionary))
-    return codes, encoded.dictionary.take(pa.array(kept)).to_pylist()
+    return codes, Texts(encoded.dictionary.take(pa.array(kept)))
 
 
 def _distinct(column: pd.Series, name: str) -> tuple[np.ndarray, Any]:
@@ -94,7 +97,7 @@ def _distinct(column: pd.Series, name: str) -> tuple[np.ndarray, Any]:
             numbers = numbers.astype(np.int64)  # differences of small types would overflow
         low, span = numbers.min(), int(numbers.max()) - int(numbers.min()) + 1
         if span <= 4 * len(numbers) + 1000:  # dense: a table of all numbers between is smaller than a hash
-            codes, used = renumber((numbers - low).astype(np.int64), span)
+            codes, used = renumber((numbers - low).astype(np.int64, copy=False), span)
             return codes, low + used.astype(numbers.dtype)
     try:
         codes, values = pd.factorize(column)

@@ -37,7 +37,7 @@ class Interactions:
     All users' histories over one catalogue, grouped by user and in time order inside a user.
 
     Attributes:
-        user_ids (`list[str]`): the external ids; the position is the user index.
+        user_ids (`Sequence[str]`): the external ids; the position is the user index. As read, [`Texts`].
         items (`ItemTable`): the catalogue.
         item_index (`np.ndarray` of shape `(n_interactions,)`, int64): item indices.
         timestamps (`np.ndarray` of shape `(n_interactions,)`): int64 in the unit that came (seconds for dates),
@@ -49,7 +49,7 @@ class Interactions:
             or `"unknown"`.
     """
 
-    user_ids: list[str]
+    user_ids: Sequence[str]
     items: ItemTable
     item_index: np.ndarray
     timestamps: np.ndarray
@@ -85,7 +85,7 @@ class Interactions:
         """16 hex digits of a sha256 over the ids, titles and histories: the same for the same data, in any format."""
         digest = hashlib.sha256()
         for texts in (self.user_ids, self.items.item_ids, self.items.titles):
-            digest.update(json.dumps(texts).encode())
+            digest.update(json.dumps(list(texts)).encode())
         for numbers in (self.offsets, self.item_index):
             digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
         return digest.hexdigest()[:16]
@@ -297,7 +297,7 @@ def build_interactions(
         "interactions": len(users),
     }
     return Interactions(
-        user_ids=rows.user_ids if all_users else [rows.user_ids[user] for user in user_list],
+        user_ids=rows.user_ids if all_users else rows.user_ids.take(user_list),
         items=table,
         item_index=item_index[items_],
         timestamps=times,

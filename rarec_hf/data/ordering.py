@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["first_rows", "renumber", "stable_groups", "stable_order"]
+__all__ = ["distinct", "first_rows", "renumber", "stable_groups", "stable_order"]
 
 
 def stable_order(*keys: np.ndarray) -> np.ndarray:
@@ -24,45 +24,72 @@ def stable_groups(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     [`stable_order`], and which rows then equal the one before them.
 
-    Integer keys and the row number share one 64-bit number as far as they fit, so that a plain sort of numbers does
-    what a stable sort of positions would; numpy sorts the former several times faster. Other keys take the slow way.
+    As many leading bits of the keys as fit share one 64-bit number with the row number, so that a plain sort of these
+    does what a stable sort of positions would; numpy sorts the former several times faster. Only rows that tie in
+    these bits are sorted once more, by the bits that did not fit.
 
     Returns:
         the order of shape `(n,)`, and a mask of shape `(n - 1,)` (`(0,)` for no rows).
     """
-    n_rows, waiting, order, packed = len(keys[0]), list(keys), None, None
-    row_bits = max(n_rows - 1, 0).bit_length()
-    room = 1 << (63 - row_bits)  # how many values the keys of one pass may have together
-    while waiting and n_rows:
-        packed, size, n_packed = None, 1, 0
-        while waiting and waiting[-1].dtype.kind in "iu":
-            low, high = int(waiting[-1].min()), int(waiting[-1].max())
-            if size * (high - low + 1) > room:
-                break
-            # a 64-bit copy of the key, moved to begin at 0
-            key = np.subtract(waiting.pop(), low, dtype=np.int64, casting="unsafe")
-            key = key if order is None else key[order]
-            packed, size = key if packed is None else key * size + packed, size * (high - low + 1)
-            n_packed += 1
-        if packed is None:
-            key = waiting.pop()
-            order = np.argsort(key, kind="stable") if order is None else order[np.argsort(key[order], kind="stable")]
-            continue
-        if not (packed[1:] >= packed[:-1]).all():
-            packed <<= row_bits
-            packed |= np.arange(n_rows)
-            packed.sort()
-            places = packed & ((1 << row_bits) - 1)
-            packed >>= row_bits
-            order = places if order is None else order[places]
-    order = np.arange(n_rows) if order is None else order
-    if packed is not None and n_packed == len(keys):
-        return order, packed[1:] == packed[:-1]
-    same = np.ones(max(n_rows - 1, 0), dtype=bool)
-    for key in keys:
-        key = key[order]
-        same &= key[1:] == key[:-1]
+    n_rows = len(keys[0])
+    if not n_rows:
+        return np.arange(0), np.zeros(0, dtype=bool)
+    row_bits = (n_rows - 1).bit_length()
+    room, waiting, rest = 64 - row_bits, list(keys), []
+    packed = np.zeros(n_rows, dtype=np.uint64)
+    while waiting and not rest:
+        key = _from_zero(waiting.pop(0))
+        bits = int(key.max()).bit_length()
+        left_out = max(bits - room, 0)
+        if left_out:
+            rest = [key & np.uint64((1 << left_out) - 1)]
+            key >>= np.uint64(left_out)
+        if room:
+            packed <<= np.uint64(bits - left_out)
+            packed |= key
+        room -= bits - left_out
+    rest += waiting
+    del key
+
+    if (packed[1:] >= packed[:-1]).all():
+        order = np.arange(n_rows)
+    else:
+        packed <<= np.uint64(row_bits)
+        packed |= np.arange(n_rows, dtype=np.uint64)
+        packed.sort()
+        order = (packed & np.uint64((1 << row_bits) - 1)).view(np.int64)
+        packed >>= np.uint64(row_bits)
+    same = packed[1:] == packed[:-1]
+    if not rest or not same.any():
+        return order, same
+
+    del packed
+    like_before, like_next = np.append(False, same), np.append(same, False)
+    places = np.flatnonzero(like_before | like_next)
+    rows = order[places]
+    group = np.cumsum(~like_before[places])  # fewer bits than what these rows have in common
+    order_of_tied, same_of_tied = stable_groups(group, *(key[rows] for key in rest))
+    order[places] = rows[order_of_tied]
+    same[:] = False
+    same[places[1:][same_of_tied] - 1] = True
     return order, same
+
+
+def _from_zero(key: np.ndarray) -> np.ndarray:
+    """A copy as unsigned 64-bit numbers in the same order, the least of them 0."""
+    if key.dtype.kind == "f":
+        bits = (key.astype(np.float64) + 0.0).view(np.int64)  # -0.0 becomes 0.0, its equal
+        bits ^= (bits >> 63) & np.int64(2**63 - 1)  # of negative numbers the larger bits are the lesser number
+        key = bits
+    least = key.min()
+    numbers = key.astype(np.uint64)
+    numbers -= least.astype(np.uint64)  # modulo 2 ** 64, where any distance of two numbers fits
+    return numbers
+
+
+def distinct(codes: np.ndarray) -> np.ndarray:
+    """The distinct numbers among small ones (0 or more), ascending; a table of counts is sooner than a hash."""
+    return np.flatnonzero(np.bincount(codes))
 
 
 def first_rows(codes: np.ndarray, n: int) -> np.ndarray:

@@ -70,6 +70,7 @@ class DataReport:
         equal = times[1:] == times[:-1]
         equal[starts[(starts > 0) & (starts < len(times))] - 1] = False  # the next user's first interaction
         popularity = np.bincount(interactions.item_index, minlength=interactions.n_items)
+        titles = pd.Series(list(interactions.items.titles), dtype="str")
         return cls(
             counts=interactions.report,
             lengths=np.diff(interactions.offsets),
@@ -77,7 +78,7 @@ class DataReport:
             timestamps=times,
             timestamp_unit=interactions.timestamp_unit,
             ties=int(equal.sum()),
-            items_sharing_a_title=int(pd.Series(interactions.items.titles, dtype="str").duplicated(keep=False).sum()),
+            items_sharing_a_title=int(titles.duplicated(keep=False).sum()),
         )
 
     @property

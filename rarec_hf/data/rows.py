@@ -10,6 +10,7 @@ import pandas as pd
 
 from .columns import MALFORMED, read_ids, row_name
 from .ordering import renumber
+from .texts import Texts
 from .timestamps import parse_times, recognise_unit, refuse_unreadable
 
 __all__ = ["Rows", "read_rows"]
@@ -24,7 +25,7 @@ class Rows:
         users, items (`np.ndarray` of shape `(n_kept,)`): codes, in the order of first appearance.
         times (`np.ndarray` of shape `(n_kept,)`): int64, or float64 where fractions came.
         unit (`str`): of the times.
-        user_ids, item_ids (`list[str]`): the id of each code.
+        user_ids, item_ids ([`Texts`]): the id of each code.
         kept (`np.ndarray` or `slice`): the rows of the table that are left, in their order.
         items_of_all_rows (`np.ndarray` of shape `(n_rows,)`): item codes again, -1 for rows that were dropped.
         report (`dict[str, int | str]`): how many rows were read, and how many dropped for each reason.
@@ -34,8 +35,8 @@ class Rows:
     items: np.ndarray
     times: np.ndarray
     unit: str
-    user_ids: list[str]
-    item_ids: list[str]
+    user_ids: Texts
+    item_ids: Texts
     kept: np.ndarray | slice
     items_of_all_rows: np.ndarray
     report: dict[str, int | str]
@@ -96,7 +97,7 @@ def read_rows(
     return Rows(users, items, times, unit, user_ids, item_ids, kept, items_of_all_rows, report)
 
 
-def _used(codes: np.ndarray, ids: list[str]) -> tuple[np.ndarray, list[str]]:
+def _used(codes: np.ndarray, ids: Texts) -> tuple[np.ndarray, Texts]:
     """Codes and ids again, without the ids of which no row is left."""
     codes, old = renumber(codes, len(ids))
-    return codes, [ids[code] for code in old]
+    return codes, ids.take(old)

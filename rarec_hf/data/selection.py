@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .catalogue import placeholder_title
+from .ordering import distinct
 from .selection_report import Distribution, SelectionReport
 from .sequences import covered
 from .splits import Split, Targets
@@ -72,11 +73,11 @@ def select_samples(
     longest = split.train_ends[split.alignment_users] - 1  # the longest history of each user's samples
     lengths = _buckets(samples.ends, longest, n_buckets)
     counts = np.bincount(split.baseline_sequences().flat(), minlength=split.interactions.n_items)
-    popularity = _buckets(counts[samples.targets], counts[np.unique(samples.targets[kept])], n_buckets)
+    popularity = _buckets(counts[samples.targets], counts[distinct(samples.targets[kept])], n_buckets)
 
     rng = np.random.default_rng(seed)
     cells = (user_diversity * lengths * n_buckets + item_diversity * popularity)[kept]
-    order = rng.permutation(_round_robin(cells, rng)[:n_samples])
+    order = rng.permutation(_round_robin(cells, n_samples, rng))
     drawn = kept[order]
     selected = samples.take(drawn)
     return selected, SelectionReport(
@@ -84,12 +85,12 @@ def select_samples(
             "samples_available": len(samples),
             "samples_dropped_as_noise": len(samples) - len(kept),
             "samples_drawn": len(selected),
-            "length_buckets": len(np.unique(lengths[kept])) if user_diversity else 1,
-            "popularity_buckets": len(np.unique(popularity[kept])) if item_diversity else 1,
-            "cells_filled": len(np.unique(cells)),
-            "cells_drawn_from": len(np.unique(cells[order])),
-            "users_drawn": len(np.unique(selected.users)),
-            "target_items_drawn": len(np.unique(selected.targets)),
+            "length_buckets": len(distinct(lengths[kept])) if user_diversity else 1,
+            "popularity_buckets": len(distinct(popularity[kept])) if item_diversity else 1,
+            "cells_filled": len(distinct(cells)),
+            "cells_drawn_from": len(distinct(cells[order])),
+            "users_drawn": len(distinct(selected.users)),
+            "target_items_drawn": len(distinct(selected.targets)),
             "seed": seed,
         },
         rules={"denoise": denoise, "user_diversity": user_diversity, "item_diversity": item_diversity},
@@ -147,10 +148,17 @@ def _buckets(values: np.ndarray, reference: np.ndarray, n_buckets: int) -> np.nd
     return np.searchsorted(edges, values, side="left")
 
 
-def _round_robin(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """All rows, ordered so that any first `n` of them are spread over the cells as evenly as they allow."""
+def _round_robin(cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """`n` rows, spread over the cells as evenly as they allow."""
     rows = rng.permutation(len(cells))
-    rows = rows[np.argsort(cells[rows], kind="stable")]  # cell after cell, random inside a cell
-    starts = np.searchsorted(cells[rows], cells[rows])
-    turn = np.arange(len(rows)) - starts
-    return rows[np.lexsort((rng.random(len(rows)), turn))]
+    cell_of_row = cells[rows]
+    if cell_of_row.max(initial=0) < 2**15:
+        cell_of_row = cell_of_row.astype(np.int16)  # which numpy sorts by radix
+    rows = rows[np.argsort(cell_of_row, kind="stable")]  # cell after cell, random inside a cell
+    sizes = np.bincount(cells)
+    turn = np.arange(len(rows)) - np.repeat(sizes.cumsum() - sizes, sizes)
+    chance = rng.random(len(rows))
+    # only the turns that the first n rows come from are put into order
+    enough = np.searchsorted(np.bincount(turn).cumsum(), n)
+    near = np.flatnonzero(turn <= enough)
+    return rows[near[np.lexsort((chance[near], turn[near]))]][:n]

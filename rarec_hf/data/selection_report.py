@@ -34,7 +34,9 @@ class Distribution:
     @classmethod
     def of(cls, values: np.ndarray, buckets: np.ndarray, drawn: np.ndarray) -> Distribution:
         """From the value and the bucket of every available sample, and the rows of the drawn ones."""
-        filled, place = np.unique(buckets, return_inverse=True)
+        filled = np.bincount(buckets) > 0
+        place = (filled.cumsum() - 1)[buckets]
+        filled = np.flatnonzero(filled)
         low, high = np.full(len(filled), np.iinfo(np.int64).max), np.full(len(filled), -1)
         np.minimum.at(low, place, values)
         np.maximum.at(high, place, values)

@@ -38,11 +38,15 @@ class Sequences(Sequence):
     def flat(self) -> np.ndarray:
         """All rows, one after the other; `(lengths().sum(),)`."""
         lengths = self.lengths()
+        if (lengths >= 0).all() and (self.starts[1:] >= self.ends[:-1]).all():  # one after the other there, too
+            return self.flat_items[covered(self.starts, lengths, len(self.flat_items))]
         places = np.arange(lengths.sum()) + np.repeat(self.starts - (lengths.cumsum() - lengths), lengths)
         return self.flat_items[places]
 
 
 def covered(starts: np.ndarray, lengths: np.ndarray, n: int) -> np.ndarray:
     """`(n,)` bool: which places lie in any of the runs of these starts and lengths; runs may overlap or be empty."""
-    change = np.bincount(starts, minlength=n + 1) - np.bincount(starts + lengths, minlength=n + 1)
-    return change[:-1].cumsum() > 0
+    change = np.zeros(n + 1, dtype=np.int32)
+    np.add.at(change, starts, 1)
+    np.subtract.at(change, starts + lengths, 1)
+    return np.cumsum(change[:-1], out=change[:-1]) > 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .interactions import Interactions
+from .ordering import distinct
 from .sequences import Sequences, covered
 
 __all__ = ["Split", "Targets", "check_no_leak", "draw_alignment_users", "finish", "order_rule", "targets_at"]
@@ -132,7 +133,8 @@ class Split:
     def seen_by_encoder_digest(self) -> str:
         """sha256 over the users, items and order that the ID encoder trains on; stored with it as its provenance."""
         digest = hashlib.sha256()
-        for texts in (self.interactions.items.item_ids, [self.interactions.user_ids[u] for u in self.encoder_users]):
+        user_ids = list(self.interactions.user_ids)
+        for texts in (list(self.interactions.items.item_ids), [user_ids[user] for user in self.encoder_users]):
             digest.update(json.dumps(texts).encode())
         sequences = self.encoder_sequences()
         digest.update(sequences.lengths().astype("<i8").tobytes())
@@ -246,7 +248,7 @@ def finish(split: Split) -> Split:
     parts = {"validation": split.validation, "test": split.test}
     split.report.update(
         {"users": interactions.n_users}
-        | {f"{name}_users": len(np.unique(rows.users)) for name, rows in parts.items()}
+        | {f"{name}_users": len(distinct(rows.users)) for name, rows in parts.items()}
         | {f"{name}_targets": len(rows) for name, rows in parts.items()}
         | {
             "encoder_users": len(split.encoder_users),

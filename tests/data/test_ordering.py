@@ -38,6 +38,12 @@ def test_random_keys_agree_with_lexsort():
         assert (same == np.all([key[order][1:] == key[order][:-1] for key in keys], axis=0)).all()
 
 
+def test_ties_in_the_leading_bits_are_ordered_by_the_bits_that_did_not_fit():
+    times = np.array([-5, 2**63 - 1, 2**63 - 2, -5, 2**63 - 1, -(2**63)])
+    order, same = stable_groups(np.zeros(6, dtype=np.int32), times, np.array([0.5, -1e300, -0.0, 0.5, 0.0, 1.0]))
+    assert order.tolist() == [5, 0, 3, 2, 1, 4] and same.tolist() == [False, True, False, False, False]
+
+
 def test_first_rows_and_renumber():
     codes = np.array([2, -1, 0, 2, 0], dtype=np.int32)
     assert first_rows(codes, 4).tolist() == [2, 5, 0, 5]
