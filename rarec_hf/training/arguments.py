@@ -99,7 +99,11 @@ class EncoderArguments:
     encoder_heads: int = _f(2, "Attention heads (sasrec, bert4rec).")
     encoder_variant: str = _f("self_attention", "Of comirec.", choices=["self_attention", "dynamic_routing"])
     encoder_interests: int = _f(4, "Interest vectors a user (comirec); each becomes a soft prompt.")
-    encoder_block: str = _f("original", "Of sasrec: the paper's, or as in GPT-2.", choices=["original", "pre_norm"])
+    encoder_block: str = _f(
+        "pre_norm",
+        "Of sasrec: the paper's, or GPT-2's, with which this job's other defaults were chosen.",
+        choices=["original", "pre_norm"],
+    )
     encoder_intermediate_size: int = _f(
         0, "Width inside the feed-forward parts; 0: that of the ID vectors (sasrec), 4 times it (pre_norm, bert4rec)."
     )
