@@ -40,10 +40,12 @@ COMIREC = {  # as many epochs as the search found
 }
 OTHERS = {"encoder_lr_scheduler": "constant_with_warmup", "encoder_epochs": 12, "encoder_patience": 2}
 ROUTED = {"encoder_variant": "dynamic_routing", "encoder_hidden_size": 64}
+# Means of long histories say little: 20 items where they have 165
+RECENT = {"encoder_max_history": 20, "encoder_learning_rate": 1e-3, "encoder_epochs": 10}
 BOOKS = COMIREC | {"encoder_max_history": 20, "encoder_negatives": 1280}  # 10 for each of the paper's 128 users
 
 RECIPES = {
-    "movielens-1m": {"sasrec": MOVIELENS, "comirec": COMIREC | {"encoder_max_history": 200}},
+    "movielens-1m": {"sasrec": MOVIELENS, "comirec": COMIREC | RECENT},
     "amazon2014-beauty": {
         "sasrec": BEAUTY,
         "comirec": COMIREC | {"encoder_max_history": 50, "encoder_hidden_size": 128},
