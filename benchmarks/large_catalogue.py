@@ -23,8 +23,8 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results" / "large_catalogue.md"
 RUNS = (  # negatives (0: full catalogue), windows trained on
     (0, 32),
-    (512, 2048),
-    (4096, 2048),
+    (512, 512),
+    (4096, 512),
 )
 BATCH, LENGTH, HIDDEN = 16, 20, 64
 
