@@ -67,9 +67,9 @@ def run_method(split: Split, dataset: str, method: str, stage: str, seed: int, c
         metrics = measure(split, BASELINES[method]().fit(sequences, n_items), rows)
     elif method == "comirec_torch_rechub":
         recipe, ours = RECIPES[dataset]["comirec"] | changes, stored(dataset, "comirec", stage, seed)
-        if ours is None:
+        seconds = recipe.pop("cpu_seconds", ours and ours["cpu_seconds_training"])
+        if seconds is None:
             raise SystemExit(f"torch-rechub gets the time that our ComiRec takes: run comirec, seed {seed}, first.")
-        seconds = recipe.pop("cpu_seconds", ours["cpu_seconds_training"])
         scorer, note = other_recommenders.comirec_torch_rechub(sequences, n_items, seed, seconds, **recipe)
         record |= note
         metrics = measure(split, scorer, rows)
