@@ -33,7 +33,7 @@ def render(records: list[dict], path: Path) -> None:
         "Made by `python -m benchmarks.id_encoders` (its head says how); the records are in `id_encoders.json`, the "
         "hyper-parameters in `benchmarks/id_encoder_recipes.py`. Ours in bold. Cells are means over seeds, with the "
         "smallest and largest where there are several. Seconds are processor time of training and ranking on one core "
-        "of a shared machine: read them as rough sizes. Other packages' rows with fewer than a few epochs say what they "
+        "of a shared machine: read them as rough sizes. Other packages' rows with few epochs say what they "
         "reach in that time, not what they reach in the end.",
     ]
     for dataset in dict.fromkeys(record["dataset"] for record in records):
