@@ -53,6 +53,8 @@ class IDEncoderTrainer(RankingTrainer):
     """
 
     def train(self, *args, **kwargs):
+        if self.args.world_size > 1:  # gradients of a second leaf would stay on their process
+            return super().train(*args, **kwargs)
         table = self.model.item_embeddings.weight
         # Each lookup's gradient would be as large as the table, and would be added out of place to the loss's own
         self.model.lookup_table = table.detach().requires_grad_()
@@ -64,6 +66,8 @@ class IDEncoderTrainer(RankingTrainer):
     def training_step(self, model, *args, **kwargs):
         loss = super().training_step(model, *args, **kwargs)
         table, lookups = self.model.item_embeddings.weight, self.model.lookup_table
+        if lookups is None:
+            return loss
         if table.grad is None:
             table.grad = lookups.grad.to_dense()
         else:
