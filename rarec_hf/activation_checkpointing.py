@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .attention_layout import Columns, Segment
+from .attention_layout import Columns
 from .backbone_pass import run_backbone
+from .segments import Segment
 
 
 class ActivationCheckpointingMixin:

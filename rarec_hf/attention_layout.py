@@ -19,7 +19,7 @@ query of its group always sees it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -86,6 +86,10 @@ class Columns:
         full = torch.full_like(position, kind)
         return cls(full, position, order, torch.full_like(position, group), reads_until, real.bool())
 
+    def rows(self, rows: Tensor) -> Columns:
+        """Those of some rows of the batch, by index or slice."""
+        return Columns(*(getattr(self, f)[rows] for f in self.__dataclass_fields__))
+
     def reordered(self, order: Tensor) -> Columns:
         """Columns in the order `(batch, n)`, row by row."""
         return Columns(*(getattr(self, f).gather(1, order) for f in self.__dataclass_fields__))
@@ -135,39 +139,4 @@ def visibility(query: Columns, key: Columns, window: Window | None = None) -> Te
     return k("real") & ((mine & ((k("kind") == SOFT_PROMPT) | token)) | ~q("real"))
 
 
-@dataclass
-class Segment:
-    """
-    Columns with what the backbone keeps of them, by cache layer.
-
-    Args:
-        layers: `{i: (K, V)}`, K `(batch, heads_i, n, key_dim_i)`, V `(batch, heads_i, n, value_dim_i)`.
-        linear: `{i: LinearState}`: what layers of linear attention, convolutions or state spaces remember after these
-            columns. Soft prompts have none.
-        indexer: `{i: (batch, n, dim_i)}`: keys of sparse attention's indexers; zeros stand for those of soft prompts.
-    """
-
-    columns: Columns
-    layers: dict[int, tuple[Tensor, Tensor]]
-    linear: dict[int, LinearState] = field(default_factory=dict)
-    indexer: dict[int, Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class LinearState:
-    """States of one layer by their number: `conv[s]` `(batch, channels, kernel)`, `recurrent[s]` of any shape."""
-
-    conv: dict[int, Tensor] = field(default_factory=dict)
-    recurrent: dict[int, Tensor] = field(default_factory=dict)
-
-
-__all__ = [
-    "READOUT",
-    "SOFT_PROMPT",
-    "TEXT",
-    "Columns",
-    "LinearState",
-    "Segment",
-    "Window",
-    "visibility",
-]
+__all__ = ["READOUT", "SOFT_PROMPT", "TEXT", "Columns", "Window", "visibility"]

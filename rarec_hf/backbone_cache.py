@@ -15,7 +15,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DummyLayer, DynamicLayer, LinearAttentionLayer
 
-from .attention_layout import Columns, LinearState, Segment
+from .attention_layout import Columns
+from .segments import LinearState, Segment
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.masking_utils import create_causal_mask, create_recurrent_attention_mask
 
-from .attention_layout import READOUT, SOFT_PROMPT, TEXT, Columns, Segment, Window, visibility
+from .attention_layout import READOUT, SOFT_PROMPT, TEXT, Columns, Window, visibility
 from .backbone_cache import CacheLayerSpec, LayerShape, build_cache, kept_segment
+from .segments import Segment
 
 RECURRENT = "recurrent"
 

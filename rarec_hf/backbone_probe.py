@@ -19,10 +19,11 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
 )
 
-from .attention_layout import Columns, Segment, Window
+from .attention_layout import Columns, Window
 from .backbone_cache import CacheLayerSpec, LayerShape
 from .backbone_masks import WINDOW_FIELDS, single_mask, typed_masks
 from .backbone_pass import BackboneSpec, run_backbone
+from .segments import Segment
 
 KNOWN_LAYERS = (
     DummyLayer,

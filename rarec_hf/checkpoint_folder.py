@@ -73,7 +73,8 @@ class CheckpointFolderMixin:
         if self._catalogue is not None and self._catalogue.items is not None:
             items, made_by = self._catalogue.items.contiguous(), weights_digest(self.own_weights())
             with replacing(folder / REPRESENTATIONS_FILE) as temporary:
-                save_file({"items": items}, temporary, metadata={"made_by": made_by})
+                keys = {} if self._catalogue.keys is None else {"keys": self._catalogue.keys}
+                save_file({"items": items} | keys, temporary, metadata={"made_by": made_by})
         if include_backbone:
             self.language_model.save_pretrained(folder / BACKBONE_FOLDER)
         elif self.config.backbone_address is None:
@@ -142,7 +143,7 @@ class CheckpointFolderMixin:
         if _file(path, ITEMS_FILE, hub) is not None:
             model.processor = RARecProcessor.from_pretrained(path, **hub)
         if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
-            model._catalogue = model.catalogue_of(_representations(file, model, state))
+            model._catalogue = model.catalogue_of(*_representations(file, model, state))
         return model.eval()
 
 
@@ -150,17 +151,18 @@ def _file(path: str, name: str, hub: dict[str, Any], required: bool = False) -> 
     return cached_file(path, name, **hub, _raise_exceptions_for_missing_entries=required)
 
 
-def _representations(file: str, model: PreTrainedModel, state: dict[str, Tensor]) -> Tensor:
-    """Item representations, refused if other weights made them or their shape is another."""
+def _representations(file: str, model: PreTrainedModel, state: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Item representations and what they were made of; refused if other weights made them or the shape is wrong."""
     with safe_open(file, "pt") as content:
         items, made_by = content.get_tensor("items"), (content.metadata() or {}).get("made_by")
+        keys = content.get_tensor("keys") if "keys" in content.keys() else None
     expected = (model.config.id_encoder_config.n_items, model.score_head.width)
     if items.shape != expected:
         problem = f"holds {tuple(items.shape)}, expected {expected}"
     elif made_by != weights_digest(state):
         problem = f"was made by other weights ({made_by}) than those of {SAFE_WEIGHTS_NAME} ({weights_digest(state)})"
     else:
-        return items
+        return items, keys
     raise ValueError(
         f"{REPRESENTATIONS_FILE} {problem}. Delete it, load the folder, call `index_catalogue()` and save it again."
     )

@@ -173,6 +173,8 @@ class RARecForSequentialRecommendation(
         negatives: Tensor | None = None,
         item_log_q: Tensor | None = None,
         users: Tensor | None = None,
+        user_text_rows: Tensor | None = None,
+        user_text_ends: Tensor | None = None,
     ) -> RARecOutput:
         """
         Scores a batch of users against a batch of items; inputs as [`RARecProcessor`] makes them.
@@ -189,6 +191,8 @@ class RARecForSequentialRecommendation(
                 batch, for `popularity_correction`.
             users (`torch.LongTensor` of shape `(batch,)`, *optional*): user indices, -1 for an unknown user, for an ID
                 encoder with a table of users; not for samples from the middle of a history.
+            user_text_rows, user_text_ends (`torch.LongTensor` of shape `(batch,)`, *optional*): every position of a
+                history from one text: which of the user texts each user reads, and how many of its tokens.
         """
         if len(items) and int(items.min()) < 0:  # would silently count from the end
             raise ValueError(f"Item indices must not be negative, got {int(items.min())}.")
@@ -196,7 +200,16 @@ class RARecForSequentialRecommendation(
         with torch.no_grad():
             user_vectors = self.id_encoder.user_vectors(history, users)
             item_vectors = self.id_encoder.item_vectors()[items]
-        user = self.read("user", user_text_ids, user_text_mask, user_readout_ids, user_vectors)
+        user = self.read(
+            "user",
+            user_text_ids,
+            user_text_mask,
+            user_readout_ids,
+            user_vectors,
+            False,
+            user_text_rows,
+            user_text_ends,
+        )
         item = self.read(
             "item", item_text_ids, item_text_mask, item_readout_ids, item_vectors.unsqueeze(1), wants_text
         )

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +19,25 @@ from .prompts import PromptTemplates
 from .whole_files import replacing
 
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
-_LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens")
+_LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens", "history_block")
+
+
+class UserText(NamedTuple):
+    """Token ids of a user's text, and how many of them stand before the first title and up to the end of each."""
+
+    ids: list[int]
+    ends: list[int]
+
+
+class SharedTexts(NamedTuple):
+    """
+    Texts of several histories without those that are the beginning of another: history n's text is the first
+    `ends[n]` tokens of `texts[rows[n]]`.
+    """
+
+    texts: list[list[int]]
+    rows: list[int]
+    ends: list[int]
 
 
 class RARecProcessor(ProcessorMixin):
@@ -35,6 +54,9 @@ class RARecProcessor(ProcessorMixin):
         max_history_items (`int`): latest items of a history that stand in the text.
         max_title_tokens (`int`): a longer title or attribute is cut here.
         max_text_tokens (`int`): the oldest titles of a history are left out until the text fits.
+        history_block (`int`): titles are left out in blocks of this many, counted from the start of the history. With
+            1 the text always holds as many of the latest as it may; with more it holds up to `history_block - 1`
+            fewer, but begins at the same title for that many events, so that all that was computed of it stays valid.
     """
 
     def __init__(
@@ -47,6 +69,7 @@ class RARecProcessor(ProcessorMixin):
         max_history_items: int = 10,
         max_title_tokens: int = 24,
         max_text_tokens: int = 192,
+        history_block: int = 1,
     ):
         super().__init__(tokenizer)
         self.item_ids, self.titles = [str(i) for i in item_ids], list(titles)
@@ -61,14 +84,12 @@ class RARecProcessor(ProcessorMixin):
             repeated = next(i for n, i in enumerate(self.item_ids) if self._index[i] != n)
             raise ValueError(f"Item ids must be distinct, {repeated!r} stands twice.")
         self.templates = templates if isinstance(templates, PromptTemplates) else PromptTemplates(**(templates or {}))
-        self.max_history_items, self.max_title_tokens, self.max_text_tokens = (
-            max_history_items,
-            max_title_tokens,
-            max_text_tokens,
-        )
-        if min(max_history_items, max_title_tokens, max_text_tokens) < 1:
+        self.max_history_items, self.max_title_tokens = max_history_items, max_title_tokens
+        self.max_text_tokens, self.history_block = max_text_tokens, history_block
+        limits = {name: getattr(self, name) for name in _LIMITS}
+        if min(limits.values()) < 1 or history_block > max_history_items:
             raise ValueError(
-                f"{_LIMITS} must be at least 1, got {(max_history_items, max_title_tokens, max_text_tokens)}."
+                f"{_LIMITS} must be at least 1, and `history_block` at most `max_history_items`, got {limits}."
             )
         self._pieces: dict[tuple[str, bool], list[int]] = {}
         special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
@@ -131,12 +152,33 @@ class RARecProcessor(ProcessorMixin):
         return ids[: self.max_title_tokens]
 
     def _user_tokens(self, history: Sequence[int]) -> list[int]:
-        titles = [self.titles[i] for i in history[-self.max_history_items :]]
-        while True:
-            ids = self._opening + [t for piece in self.templates.user_pieces(titles) for t in self._tokens(*piece)]
-            if len(ids) <= self.max_text_tokens or not titles:
-                return ids
-            titles = titles[1:]
+        return self.user_text(history).ids
+
+    def user_text(self, history: Sequence[int]) -> UserText:
+        """
+        The user's text of a whole history of item indices, oldest first. Of two histories of one user whose texts
+        begin at the same title, the shorter one's text is the beginning of the longer one's.
+        """
+        first = max(0, len(history) - self.max_history_items)
+        first = self._block_start(first, len(history))
+        opening, *entries = self.templates.user_pieces([self.titles[i] for i in history[first:]])
+        opening = [*self._opening, *self._tokens(*opening)]
+        entries = [self._tokens(*entries[n]) + self._tokens(*entries[n + 1]) for n in range(0, len(entries), 2)]
+        room = self.max_text_tokens - len(opening) - sum(map(len, entries))
+        left_out = 0
+        while room < 0 and left_out < len(entries):
+            stop = self._block_start(first + left_out + 1, len(history)) - first
+            room += sum(map(len, entries[left_out:stop]))
+            left_out = stop
+        ends = [len(opening)]
+        for entry in entries[left_out:]:
+            ends.append(ends[-1] + len(entry))
+        return UserText([*opening, *(token for entry in entries[left_out:] for token in entry)], ends)
+
+    def _block_start(self, first: int, length: int) -> int:
+        """The first block that begins at title `first` or later; where that leaves no title, `first` itself."""
+        start = -(-first // self.history_block) * self.history_block
+        return start if start < length else first
 
     def _item_tokens(self, index: int) -> list[int]:
         pieces = self.templates.item_pieces(self.titles[index], self.attributes[index])
@@ -161,8 +203,24 @@ class RARecProcessor(ProcessorMixin):
             ids[n, : len(row)], mask[n, : len(row)] = torch.tensor(row), 1
         return ids, mask
 
+    def shared_texts(self, histories: Sequence[Sequence[int]]) -> SharedTexts:
+        """The texts of histories of item indices, each distinct text once and none that begins another."""
+        tokens = [tuple(self._user_tokens(history)) for history in histories]
+        order = sorted(range(len(tokens)), key=tokens.__getitem__, reverse=True)  # a text follows those it begins
+        texts: list[list[int]] = []
+        rows, ends = [0] * len(tokens), [len(text) for text in tokens]
+        for n in order:
+            if not texts or tuple(texts[-1][: ends[n]]) != tokens[n]:
+                texts.append(list(tokens[n]))
+            rows[n] = len(texts) - 1
+        return SharedTexts(texts, rows, ends)
+
     def user_inputs(
-        self, histories: Sequence[Sequence[int]], max_history: int, users: Sequence[int] | None = None
+        self,
+        histories: Sequence[Sequence[int]],
+        max_history: int,
+        users: Sequence[int] | None = None,
+        shared: SharedTexts | None = None,
     ) -> dict[str, Tensor]:
         """
         Args:
@@ -170,18 +228,26 @@ class RARecProcessor(ProcessorMixin):
             max_history (`int`): latest items that the ID encoder reads.
             users (`list[int]`, *optional*): user indices, -1 for an unknown user, for an ID encoder with a table of
                 users. Only with the whole history of each: the table knows nothing of an earlier one.
+            shared ([`SharedTexts`], *optional*): the texts of these histories, several of which may be read from one.
 
         Returns:
             `user_text_ids` and `user_text_mask` `(batch, length)`, right-padded; `user_readout_ids` `(readout
-            length,)`; `history` `(batch, max length)`, item indices right-padded with -1; `users` `(batch,)` if given.
+            length,)`; `history` `(batch, max length)`, item indices right-padded with -1; `users` `(batch,)` if given;
+            with `shared`, the texts are its, with `user_text_rows` and `user_text_ends` `(batch,)`.
         """
         histories = [[int(i) for i in h] for h in histories]
         for history in histories:
             self._check(history)
-        ids, mask = self._padded([self._user_tokens(h) for h in histories], "user")
+        texts = [self._user_tokens(h) for h in histories] if shared is None else shared.texts
+        ids, mask = self._padded(texts, "user")
         padded = padded_histories(histories, max_history)
         readout = torch.tensor(self._tokens(self.templates.user_readout, False))
         inputs = {"user_text_ids": ids, "user_text_mask": mask, "user_readout_ids": readout, "history": padded}
+        if shared is not None:
+            if len(shared.rows) != len(histories):
+                raise ValueError(f"Expected a text for each of {len(histories)} histories, got {len(shared.rows)}.")
+            inputs["user_text_rows"] = torch.tensor(shared.rows, dtype=torch.long)
+            inputs["user_text_ends"] = torch.tensor(shared.ends, dtype=torch.long)
         if users is not None:
             if len(users) != len(histories):
                 raise ValueError(f"Expected one user for each of {len(histories)} histories, got {len(users)}.")
@@ -204,9 +270,10 @@ class RARecProcessor(ProcessorMixin):
             "items": torch.tensor(indices),
         }
 
-    def item_lengths(self) -> list[int]:
-        """Tokens of each item's text, to batch items of like length together."""
-        return [len(self._item_tokens(i)) for i in range(len(self.item_ids))]
+    def item_texts(self, indices: Sequence[int]) -> list[list[int]]:
+        """Token ids of the texts of item indices."""
+        self._check(indices)
+        return [self._item_tokens(index) for index in indices]
 
     # files -----------------------------------------------------------------------------------------------------------
 
@@ -233,7 +300,8 @@ class RARecProcessor(ProcessorMixin):
         settings = json.loads(Path(found[SETTINGS_FILE]).read_text("utf-8"))
         table = json.loads(Path(found[ITEMS_FILE]).read_text("utf-8"))
         tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
-        return cls(tokenizer, **table, templates=settings["templates"], **{name: settings[name] for name in _LIMITS})
+        limits = {name: settings[name] for name in _LIMITS if name in settings}
+        return cls(tokenizer, **table, templates=settings["templates"], **limits)
 
 
-__all__ = ["RARecProcessor"]
+__all__ = ["RARecProcessor", "SharedTexts", "UserText"]

@@ -1,4 +1,4 @@
-"""Item representations of a whole catalogue, and `recommend()`."""
+"""`recommend()`, and scores of histories over the whole catalogue."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .attention_layout import Columns
-from .backbone_pass import run_backbone
+from .answering import AnsweringMixin
+from .catalogue_index import CatalogueMixin
+from .top_k import best_items
 
 logger = logging.get_logger(__name__)
 
@@ -32,143 +33,8 @@ class Recommendation:
         return zip(self.item_ids, self.titles, self.scores, strict=True)
 
 
-@dataclass
-class Catalogue:
-    """
-    The item side of every score, computed once.
-
-    Args:
-        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): what histories are pooled from; rows
-            not computed are NaN.
-        items (`torch.FloatTensor` of shape `(n_items, width)`, *optional*): representations; None until the whole
-            catalogue was encoded.
-    """
-
-    texts: Tensor | None = None
-    items: Tensor | None = None
-
-
-def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
-    """Batches of positions with like lengths, longest first so that memory shows its peak at once."""
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-
-def recency_pooled(vectors: Tensor, history: Tensor, latest: int, decay: float) -> Tensor:
-    """
-    The mean of the `latest` items' vectors, each weighing `decay` times the next more recent one.
-
-    Args:
-        vectors (`torch.FloatTensor` of shape `(n_items, width)`): of the catalogue.
-        history (`torch.LongTensor` of shape `(batch, length)`): item indices, oldest first, right-padded with -1.
-
-    Returns:
-        `(batch, width)`, of length 1; zeros for an empty history.
-    """
-    age = (history >= 0).sum(1, keepdim=True) - 1 - torch.arange(history.shape[1], device=history.device)  # 0: latest
-    used = (age >= 0) & (age < latest)
-    weights = torch.where(used, decay ** age.clamp(min=0).float(), 0.0)
-    chosen = vectors.to(history.device)[history.clamp(min=0)].masked_fill(~used.unsqueeze(-1), 0.0)
-    return torch.nn.functional.normalize((chosen * weights.unsqueeze(-1)).sum(1), dim=-1)
-
-
-class RecommendationMixin:
-    """Catalogue and recommendation methods of `RARecForSequentialRecommendation`."""
-
-    def forget_representations(self) -> None:
-        """Drops item representations, which no longer fit once weights changed; the frozen LLM's text vectors stay."""
-        if self._catalogue is not None:
-            self._catalogue.items = None
-
-    def _inputs_to_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        device = self.get_input_embeddings().weight.device
-        return {name: value.to(device) for name, value in inputs.items()}
-
-    def _need_processor(self):
-        if self.processor is None:
-            raise ValueError("The model has no processor. Set `model.processor`, or load a folder that holds one.")
-        if len(self.processor.item_ids) != self.config.id_encoder_config.n_items:
-            raise ValueError(
-                f"The processor's item table has {len(self.processor.item_ids)} items, the ID encoder "
-                f"{self.config.id_encoder_config.n_items}. They must be of one catalogue."
-            )
-        return self.processor
-
-    @torch.no_grad()
-    def encode_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> Tensor:
-        """Mean text states `(n, hidden_size)` that the frozen LLM gives of items' texts alone, no soft prompts."""
-        processor, rows = self._need_processor(), []
-        lengths = processor.item_lengths()
-        states = torch.empty(len(indices), self.config.text_config.get_text_config(decoder=True).hidden_size)
-        batches = length_sorted_batches([lengths[i] for i in indices], batch_size)
-        for rows in tqdm(batches, desc="Reading item texts", unit="batch", disable=not progress):
-            inputs = self._inputs_to_device(processor.item_inputs([indices[r] for r in rows]))
-            ids, mask = inputs["item_text_ids"], inputs["item_text_mask"]
-            hidden, _ = run_backbone(self.backbone, self.spec, ids, Columns.text(mask))
-            states[rows] = ((hidden.float() * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)).cpu()
-        return states
-
-    @torch.no_grad()
-    def prepare_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> None:
-        """
-        Reads the texts of these items once, fits the score's whitening on them and keeps their text vectors: all that
-        training needs of the items in its histories. Does nothing for a score that pools no text.
-        """
-        if not self.score_head.uses_text:
-            return
-        indices = sorted({int(i) for i in indices})
-        states = self.encode_texts(indices, batch_size, progress).to(self.score_head.text_mean.device)
-        self.score_head.fit_whitening(states)
-        texts = states.new_full((self.config.id_encoder_config.n_items, self.score_head.text_dim), float("nan"))
-        texts[indices] = self.score_head.text(states)
-        self._catalogue = Catalogue(texts)
-
-    def catalogue_of(self, items: Tensor) -> Catalogue:
-        """A catalogue from item representations `(n_items, width)`, whose first columns are the text vectors where the
-        score has them."""
-        return Catalogue(items[:, : self.score_head.text_dim] if self.score_head.uses_text else None, items)
-
-    def catalogue_texts(self) -> Tensor:
-        """Text vectors `(n_items, text_dim)` of the whole catalogue."""
-        if self._catalogue is None or self._catalogue.items is None or self._catalogue.texts is None:
-            raise ValueError("The catalogue's text vectors are not there. Call `model.index_catalogue()` first.")
-        return self._catalogue.texts
-
-    def pooled_text(self, history: Tensor) -> Tensor:
-        """
-        The recency-weighted mean `(batch, text_dim)` of the text vectors of the latest `pooled_history` items, each
-        weighing `pooling_decay` times the next more recent one; of length 1, zeros for an empty history.
-        """
-        head = self.score_head
-        if self.config.pooled_history == 0:
-            return torch.zeros(len(history), head.text_dim, device=history.device)
-        if self._catalogue is None or self._catalogue.texts is None:
-            raise ValueError(
-                "The items' text vectors are not there. Call `model.prepare_texts(...)` or `model.index_catalogue()`."
-            )
-        texts = recency_pooled(self._catalogue.texts, history, self.config.pooled_history, self.config.pooling_decay)
-        if bool(texts.isnan().any()):
-            raise ValueError("Some items of the histories have no text vector yet. Give them all to `prepare_texts`.")
-        return texts
-
-    @torch.no_grad()
-    def index_catalogue(self, batch_size: int = 64, progress: bool = True) -> None:
-        """Computes the representation of every item of the catalogue through the LLM; needed once after training."""
-        processor, was_training = self._need_processor(), self.training
-        self.eval()
-        vectors = self.id_encoder.item_vectors()
-        n_items, wants_text = len(processor.item_ids), self.score_head.uses_text
-        items = torch.empty(n_items, self.score_head.width)
-        batches = length_sorted_batches(processor.item_lengths(), batch_size)
-        for rows in tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not progress):
-            inputs = self._inputs_to_device(processor.item_inputs(rows))
-            ids, mask = inputs["item_text_ids"], inputs["item_text_mask"]
-            id_vectors = vectors[inputs["items"].to(vectors.device)].unsqueeze(1).to(ids.device)
-            reading = self.read("item", ids, mask, inputs["item_readout_ids"], id_vectors, wants_text)
-            text = self.score_head.text(reading.text_state) if wants_text else None
-            items[rows] = self.score_head.item(reading.state, text).cpu()
-        self._catalogue = self.catalogue_of(items)
-        self.train(was_training)
+class RecommendationMixin(AnsweringMixin, CatalogueMixin):
+    """Scores and recommendations of `RARecForSequentialRecommendation`."""
 
     @torch.no_grad()
     def score_histories(
@@ -184,16 +50,11 @@ class RecommendationMixin:
         Raises:
             ValueError: the catalogue was not indexed since weights changed.
         """
-        processor = self._need_processor()
-        if self._catalogue is None or self._catalogue.items is None:
-            raise ValueError(
-                "Item representations are missing or older than the weights. Call `model.index_catalogue()` first."
-            )
-        scores = np.empty((len(histories), len(processor.item_ids)), dtype=np.float32)
-        item_vectors = self.id_encoder.item_vectors()
-        for rows, represented, vectors in self._represented(histories, batch_size, users):
-            items = self._catalogue.items.to(represented.device)
-            scores[rows] = self.combine(represented, items, vectors, item_vectors).float().cpu().numpy()
+        items, item_vectors = self.catalogue_items(), self.id_encoder.item_vectors()
+        scores = np.empty((len(histories), len(items)), dtype=np.float32)
+        for rows, represented, vectors in self.represent_histories(histories, batch_size, users):
+            some = self.combine(represented, items.to(represented.device), vectors, item_vectors)
+            scores[rows] = some.float().cpu().numpy()
         return scores
 
     def scorer(self) -> Callable[..., np.ndarray]:
@@ -218,28 +79,12 @@ class RecommendationMixin:
         states: list[Tensor] = [None] * len(histories)
         vectors: list[Tensor] = [None] * len(histories)
         bar = tqdm(total=len(histories), desc="Reading histories", unit="user", disable=not progress)
-        for rows, some_states, some_vectors in self._represented(histories, batch_size, users):
+        for rows, some_states, some_vectors in self.represent_histories(histories, batch_size, users):
             for place, row in enumerate(rows):
                 states[row], vectors[row] = some_states[place], some_vectors[place]
             bar.update(len(rows))
         bar.close()
         return torch.stack(states), torch.stack(vectors)
-
-    def _represented(self, histories, batch_size: int, users=None) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        processor, was_training = self._need_processor(), self.training
-        self.eval()
-        limit = self.config.id_encoder_config.max_history
-        for rows in length_sorted_batches([len(h) for h in histories], batch_size):
-            of_rows = None if users is None else [users[r] for r in rows]
-            inputs = self._inputs_to_device(processor.user_inputs([histories[r] for r in rows], limit, of_rows))
-            history = inputs["history"]
-            vectors = self.id_encoder.user_vectors(history, inputs.get("users"))
-            state = self.read(
-                "user", inputs["user_text_ids"], inputs["user_text_mask"], inputs["user_readout_ids"], vectors
-            ).state
-            pooled = self.pooled_text(history) if self.score_head.uses_text else None
-            yield rows, self.score_head.user(state, pooled), vectors
-        self.train(was_training)
 
     def recommend(
         self,
@@ -276,24 +121,28 @@ class RecommendationMixin:
         processor = self._need_processor()
         histories = [processor.item_indices(h) for h in (history if many else [history])]
         users = self._known_users(user_ids if many or user_ids is None else [user_ids], len(histories))
-        answers = []
-        for start in range(0, len(histories), batch_size):
-            part = histories[start : start + batch_size]
-            of_part = None if users is None else users[start : start + batch_size]
-            for seen, scores in zip(part, self.score_histories(part, batch_size, of_part), strict=True):
-                if exclude_seen:
-                    scores[seen] = -np.inf
-                best = np.argsort(-scores, kind="stable")[
-                    : min(k, len(scores) - (len(set(seen)) if exclude_seen else 0))
-                ]
-                answers.append(
-                    Recommendation(
-                        [processor.item_ids[i] for i in best],
-                        [processor.titles[i] for i in best],
-                        [float(scores[i]) for i in best],
-                    )
+        self.catalogue_items()  # before anything is computed
+        answers: list[Recommendation] = [None] * len(histories)
+        for rows, states, vectors in self.represent_histories(histories, batch_size, users):
+            seen = [histories[row] for row in rows] if exclude_seen else None
+            values, items = self._best(states, vectors, k, seen)
+            for row, some_values, some_items in zip(rows, values.tolist(), items.tolist(), strict=True):
+                left = len(processor.item_ids) - (len(set(histories[row])) if exclude_seen else 0)
+                best = some_items[:left]
+                answers[row] = Recommendation(
+                    [processor.item_ids[i] for i in best], [processor.titles[i] for i in best], some_values[:left]
                 )
         return answers if many else answers[0]
+
+    @torch.no_grad()
+    def _best(self, states: Tensor, vectors: Tensor, k: int, seen) -> tuple[Tensor, Tensor]:
+        """The best `k` items of each user, on the users' device, a piece of the catalogue at a time."""
+        items, item_vectors = self.catalogue_items().to(states.device), self.id_encoder.item_vectors()
+
+        def score(users: slice, part: slice) -> Tensor:
+            return self.combine(states[users], items[part], vectors[users], item_vectors[part])
+
+        return best_items(score, len(states), len(items), k, seen)
 
     def _known_users(self, user_ids: Sequence[str] | None, n_histories: int) -> list[int] | None:
         if user_ids is None:
@@ -308,4 +157,4 @@ class RecommendationMixin:
         return users
 
 
-__all__ = ["Catalogue", "Recommendation", "RecommendationMixin", "recency_pooled"]
+__all__ = ["Recommendation", "RecommendationMixin"]

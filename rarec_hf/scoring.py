@@ -21,7 +21,7 @@ class DotProductScore(nn.Module):
     the width, which changes no ranking.
     """
 
-    uses_encoder, uses_text = False, False
+    uses_encoder, uses_text, user_side = False, False, ()
 
     def __init__(self, hidden_size: int, text_dim: int, score_dim: int):
         super().__init__()
@@ -46,6 +46,7 @@ class EncoderPlusLLMScore(nn.Module):
     """
 
     uses_encoder, uses_text, objective_scale = True, True, 1.0
+    user_side = ("gains", "user_head")  # what item representations do not depend on
 
     def __init__(self, hidden_size: int, text_dim: int, score_dim: int):
         super().__init__()

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .attention_layout import Columns, Segment
+from .attention_layout import Columns
 from .backbone_cache import LayerShape
+from .segments import Segment
 
 
 @dataclass
@@ -35,6 +36,27 @@ class SoftPrompts:
         """As a segment of the cache whose positions begin at `start`."""
         keys, _ = next(iter(self.layers.values()))
         return Segment(Columns.soft_prompts(keys.shape[0], keys.shape[2], start, keys.device, group), self.layers)
+
+    def segment_of_groups(self, table: Tensor, starts: Tensor, used: Tensor) -> Segment:
+        """
+        Several sets a row, each seen by readouts of its own group only: group g of row r (from 1) is the set
+        `table[r, g - 1]`.
+
+        Args:
+            table, starts (`torch.LongTensor` of shape `(rows, groups)`): which set, and its first position.
+            used (`torch.BoolTensor` of the same shape): False where there is none.
+        """
+        n_rows, n_groups = table.shape
+        groups = []
+        for group in range(n_groups):
+            columns = Columns.soft_prompts(n_rows, len(self), starts[:, group], table.device, group + 1)
+            columns.real = columns.real & used[:, group : group + 1]
+            groups.append(columns)
+        layers = {
+            index: tuple(part[table].transpose(1, 2).flatten(2, 3) for part in pair)
+            for index, pair in self.layers.items()
+        }
+        return Segment(Columns.cat(groups), layers)
 
     def __len__(self) -> int:
         """Soft prompts a row."""

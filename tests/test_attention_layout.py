@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarec_hf.attention_layout import Columns, Segment
+from rarec_hf.attention_layout import Columns
 from rarec_hf.backbone_pass import run_backbone
 from rarec_hf.backbone_probe import base_model_of, measure_backbone
+from rarec_hf.segments import Segment
 
 KINDS = ["llama", "qwen3", "gemma3", "mistral", "llama4", "gpt2"]
 EACH_BACKBONE = pytest.mark.parametrize(

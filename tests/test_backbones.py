@@ -13,9 +13,10 @@ import torch
 from benchmarks.backbones import checks
 from benchmarks.backbones.checks import NOT, YES, check_type, wrapped
 from benchmarks.backbones.tiny import ALL_TYPES, tiny_model
-from rarec_hf.attention_layout import Columns, Segment
+from rarec_hf.attention_layout import Columns
 from rarec_hf.backbone_pass import run_backbone
 from rarec_hf.backbone_probe import BackboneRefused
+from rarec_hf.segments import Segment
 
 # One type or two for every mechanism
 FAST = (

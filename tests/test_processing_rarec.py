@@ -43,7 +43,8 @@ def test_user_and_item_inputs_word_for_word(make_processor):
     assert item_text(processor, 1) == "Heat"
     assert items["items"].tolist() == [2, 1]
     assert processor.tokenizer.decode(items["item_readout_ids"]) == "\nLike:"
-    assert processor.item_lengths() == [len("Alien\ngenre:horror"), 4, len("Up\ngenre:animation\nyear:2009")]
+    lengths = [len(text) for text in processor.item_texts(range(3))]
+    assert lengths == [len("Alien\ngenre:horror"), 4, len("Up\ngenre:animation\nyear:2009")]
 
 
 def test_history_for_the_encoder_and_titles_for_the_text_are_the_latest(make_processor):

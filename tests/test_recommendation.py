@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rarec_hf import Recommendation
-from rarec_hf.recommendation import length_sorted_batches
+from rarec_hf.catalogue_index import length_sorted_batches
 
 
 @pytest.fixture
@@ -123,7 +123,8 @@ def test_the_catalogue_does_not_depend_on_its_batches(trained):
     model = trained(indexed=False)
     items = []
     for batch_size in (1, 5, 64):
-        model.index_catalogue(batch_size=batch_size, progress=False)
+        model.forget_representations()
+        assert model.index_catalogue(batch_size=batch_size, progress=False) == 12
         items.append(model._catalogue.items)
     scale = items[0].abs().max()
     for other in items[1:]:

@@ -19,9 +19,10 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from transformers.modeling_utils import PreTrainedModel
 
 from rarec_hf import RARecForSequentialRecommendation, SASRecConfig, SASRecModel
-from rarec_hf.attention_layout import Columns, Segment
+from rarec_hf.attention_layout import Columns
 from rarec_hf.backbone_pass import run_backbone
 from rarec_hf.backbone_probe import BackboneRefused
+from rarec_hf.segments import Segment
 
 from .tiny import VOCABULARY, WINDOW, tiny_model
 

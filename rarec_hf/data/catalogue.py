@@ -181,12 +181,16 @@ def _read_items_table(
             "the same kind of id?"
         )
     without_id = int((codes < 0).sum())
-    return codes, table_ids, {
-        "items_in_table": len(table_ids),
-        "items_without_interactions": int((~in_interactions).sum()),
-        "item_rows_without_id_dropped": without_id,
-        "duplicate_item_rows_dropped": len(frame) - without_id - len(table_ids),
-    }
+    return (
+        codes,
+        table_ids,
+        {
+            "items_in_table": len(table_ids),
+            "items_without_interactions": int((~in_interactions).sum()),
+            "item_rows_without_id_dropped": without_id,
+            "duplicate_item_rows_dropped": len(frame) - without_id - len(table_ids),
+        },
+    )
 
 
 def _places(wanted: Texts, among: Texts) -> np.ndarray:

@@ -107,9 +107,7 @@ def _cuts(interactions: Interactions, validation_from, test_from, validation_sha
     first, second = (by_share[i].item() if cut is None else cut for i, cut in enumerate(given))
     low, high = times.min().item(), times.max().item()
     if not low < first < second <= high:
-        told = [
-            f"{format_time(time, interactions.timestamp_unit)} ({time})" for time in (first, second, low, high)
-        ]
+        told = [f"{format_time(time, interactions.timestamp_unit)} ({time})" for time in (first, second, low, high)]
         raise ValueError(
             f"The cuts must follow one another inside the data: got {told[0]} and {told[1]}, the interactions reach "
             f"from {told[2]} to {told[3]}. Give other moments by `validation_from` and `test_from`, or other shares."

@@ -24,6 +24,7 @@ def select_samples(
     denoise: bool = False,
     user_diversity: bool = True,
     item_diversity: bool = True,
+    whole_users: bool = False,
     max_history: int = 20,
     n_buckets: int = 10,
 ) -> tuple[Targets, SelectionReport]:
@@ -42,12 +43,17 @@ def select_samples(
 
     Each rule can be used alone; without any, the draw is uniform.
 
+    - `whole_users` draws users instead, each with all samples (the last with as many as the budget leaves, its
+      earliest): one text of a user then serves several samples. The two diversities go by a user's longest history and
+      by the median popularity of its targets.
+
     Args:
         split (`Split`): its alignment samples are drawn from.
         budget (`int` or `float`, *optional*, defaults to 0): how many: a count (more than there are takes all), a
             fraction of all alignment samples between 0 and 1, or 0 for all.
         seed (`int`, *optional*, defaults to 0): the same seed gives the same samples in the same, shuffled, order.
         denoise, user_diversity, item_diversity (`bool`, *optional*): the three rules.
+        whole_users (`bool`, *optional*): draw users with all their samples.
         max_history (`int`, *optional*, defaults to 20): how many titles of the history the hard prompt shows.
         n_buckets (`int`, *optional*, defaults to 10): the most buckets on each side; equal values never part.
 
@@ -76,8 +82,14 @@ def select_samples(
     popularity = _buckets(counts[samples.targets], counts[distinct(samples.targets[kept])], n_buckets)
 
     rng = np.random.default_rng(seed)
-    cells = (user_diversity * lengths * n_buckets + item_diversity * popularity)[kept]
-    order = rng.permutation(_round_robin(cells, n_samples, rng))
+    if whole_users:
+        users = _Users(samples.users[kept])
+        median = users.median(popularity[kept])
+        cells = users.spread(user_diversity * lengths[kept][users.last] * n_buckets + item_diversity * median)
+        order = users.draw(cells, n_samples, rng)
+    else:
+        cells = (user_diversity * lengths * n_buckets + item_diversity * popularity)[kept]
+        order = rng.permutation(_round_robin(cells, n_samples, rng))
     drawn = kept[order]
     selected = samples.take(drawn)
     return selected, SelectionReport(
@@ -146,6 +158,30 @@ def _buckets(values: np.ndarray, reference: np.ndarray, n_buckets: int) -> np.nd
     """The bucket of each value, between the quantiles of `reference`; edges that coincide are one edge."""
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, n_buckets + 1)[1:-1]))
     return np.searchsorted(edges, values, side="left")
+
+
+class _Users:
+    """Samples that stand side by side for each user, in order of time."""
+
+    def __init__(self, user_of_sample: np.ndarray):
+        self.users = user_of_sample
+        self.first = np.flatnonzero(np.diff(user_of_sample, prepend=-1))
+        self.sizes = np.diff(self.first, append=len(user_of_sample))
+        self.last = self.first + self.sizes - 1
+
+    def median(self, values: np.ndarray) -> np.ndarray:
+        """Of each user's samples, the higher of two."""
+        return values[np.lexsort((values, self.users))[self.first + self.sizes // 2]]
+
+    def spread(self, of_user: np.ndarray) -> np.ndarray:
+        return np.repeat(of_user, self.sizes)
+
+    def draw(self, cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`n` samples of users that are drawn evenly over their cells, user after user."""
+        turn = _round_robin(cells[self.first], len(self.first), rng)
+        ends = self.sizes[turn].cumsum()
+        places = np.arange(ends[-1]) - np.repeat(ends - self.sizes[turn], self.sizes[turn])
+        return (np.repeat(self.first[turn], self.sizes[turn]) + places)[:n]
 
 
 def _round_robin(cells: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:

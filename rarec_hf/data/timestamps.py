@@ -124,8 +124,7 @@ def recognise_unit(times: np.ndarray, column: pd.Series, table: str, kept: np.nd
         return "unknown"  # some numbers are dates in no unit: these are no times since 1970
     if len(found) > 1:
         rows = [
-            f"{count} in {unit}, the first {times[row]} in "
-            f"{row_name(column, row if kept is None else int(kept[row]))}"
+            f"{count} in {unit}, the first {times[row]} in {row_name(column, row if kept is None else int(kept[row]))}"
             for unit, (row, count) in found.items()
         ]
         raise ValueError(

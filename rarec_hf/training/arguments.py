@@ -167,6 +167,24 @@ class AlignmentArguments:
     max_history_items: int = _f(5, "Titles in the user's prompt.")
     max_title_tokens: int = _f(24, "A longer title is cut.")
     max_text_tokens: int = _f(192, "Oldest titles are left out until the prompt fits.")
+    history_block: int = _f(
+        1,
+        "Titles leave the prompt in blocks of this many; half of --max_history_items lets one text serve as many "
+        "positions of a history.",
+    )
+    every_position: bool = _f(
+        False,
+        "Draw whole users for the alignment, so that one pass over a text serves all its positions; sets "
+        "--history_block to half of --max_history_items unless given.",
+    )
+    text_states_gib: float = _f(
+        0.0,
+        "Under after_text: keep the texts' states in files of at most this size, so that further epochs, seeds and "
+        "ablations need not run the texts; 0 keeps none.",
+    )
+    text_states_folder: str | None = _f(
+        None, "Where they are kept; by default in the user's cache, shared by all runs."
+    )
     alignment_samples: float = _f(
         384, "Samples drawn for the alignment: a count, a fraction of all below 1 (0.1 is a tenth), or 0 for all."
     )
@@ -188,6 +206,8 @@ class AlignmentArguments:
     def __post_init__(self):
         if self.alignment_samples == int(self.alignment_samples):
             self.alignment_samples = int(self.alignment_samples)  # a count reads as one in the saved arguments
+        if self.every_position and self.history_block == 1:
+            self.history_block = max(1, self.max_history_items // 2)
 
 
 @dataclass

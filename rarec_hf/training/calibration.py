@@ -38,7 +38,7 @@ def fit_gains(
     histories = [data.histories[row] for row in range(len(data))]
     known = data.targets.users if model.id_encoder.takes_users else None
     users, vectors = model.represent_users(histories, progress=progress, users=known)
-    items, item_vectors = model._catalogue.items.to(users.device), model.id_encoder.item_vectors().detach()
+    items, item_vectors = model.catalogue_items().to(users.device), model.id_encoder.item_vectors().detach()
     targets = torch.as_tensor(np.asarray(data.targets.targets), device=users.device)
 
     def parts(rows: slice) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -25,7 +26,8 @@ from .calibration import fit_gains
 from .id_encoder import train_id_encoder
 from .loaded_encoder import load_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
-from .samples import AlignmentCollator, AlignmentDataset
+from .samples import AlignmentCollator, AlignmentDataset, TextGroupedSampler
+from .stored_texts import StoragePlan, StoredTexts
 
 INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
 
@@ -172,6 +174,7 @@ def build_model(
         max_history_items=arguments.max_history_items,
         max_title_tokens=arguments.max_title_tokens,
         max_text_tokens=arguments.max_text_tokens,
+        history_block=arguments.history_block,
     )
     return model, f"{source.address}, {str(dtype).removeprefix('torch.')} ({reason})"
 
@@ -202,10 +205,15 @@ def align(
         denoise=arguments.denoise,
         user_diversity=arguments.user_diversity,
         item_diversity=arguments.item_diversity,
+        whole_users=arguments.every_position,
         max_history=arguments.max_history_items,
     )
     drawn: dict[str, int | float] = dict(selection.counts)
-    data = AlignmentDataset(split.interactions, samples)
+    data = AlignmentDataset(split.interactions, samples, model.processor)
+    drawn["user_texts"] = len(data.texts.texts)
+    if arguments.text_states_gib:
+        plan = store_texts(model, data, arguments, not training.disable_tqdm)
+        drawn |= {"texts_stored": plan.stored + len(plan.to_store), "texts_on_the_fly": plan.over_budget}
     model.prepare_texts(
         data.items(model.config.pooled_history), arguments.encode_batch_size, not training.disable_tqdm
     )
@@ -219,8 +227,11 @@ def align(
         args=training,
         train_dataset=data,
         eval_dataset=RankingDataset(split.interactions, split.validation_of(split.alignment_users)),
-        data_collator=AlignmentCollator(model.processor, model.config.id_encoder_config.max_history, data.log_q),
+        data_collator=AlignmentCollator(
+            model.processor, model.config.id_encoder_config.max_history, data.log_q, data.texts
+        ),
         scorer=scorer,
+        sampler=TextGroupedSampler(data.texts, training.train_batch_size, training.seed),
     )
     trainer.train()
     model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
@@ -231,6 +242,28 @@ def align(
         drawn |= {"gain_users": len(np.unique(targets.users)), "text_gain": round(text, 3)}
         drawn["readout_gain"] = round(readout, 3)
     return trainer.state.log_history, drawn, selection
+
+
+def store_texts(
+    model: RARecForSequentialRecommendation, data: AlignmentDataset, arguments: AlignmentArguments, progress: bool
+) -> StoragePlan:
+    """
+    Computes the states of the texts that training reads, those of users first, within `--text_states_gib`; the model
+    reads them from then on. Prints the size before anything is written.
+    """
+    if arguments.soft_prompt_position != "after_text":
+        raise ValueError(
+            "--text_states_gib keeps states of texts that stand before the soft prompts: it needs "
+            "--soft_prompt_position after_text."
+        )
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rarec_hf" / "text_states"
+    stored = StoredTexts(arguments.text_states_folder or cache, model, progress)
+    items = model.processor.item_texts(data.items(0).tolist())
+    plan = stored.plan([*data.texts.texts, *items], round(arguments.text_states_gib * 2**30))
+    print(f"{plan} Folder: {stored.folder}", flush=True)
+    stored.store(model, plan.to_store, arguments.encode_batch_size)
+    model.stored_texts = stored
+    return plan
 
 
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
@@ -273,5 +306,6 @@ __all__ = [
     "ranking_rule",
     "remove_checkpoints",
     "save_data",
+    "store_texts",
     "test_users",
 ]

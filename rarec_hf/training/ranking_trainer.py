@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
 
 from ..data.splits import Targets
@@ -71,11 +71,12 @@ class RankingTrainer(Trainer):
 
     Args:
         scorer: makes a scorer `histories -> (n, n_items)` of the model as it is at that moment.
+        sampler (`Sampler`, *optional*): the order of the training samples; random otherwise.
     """
 
-    def __init__(self, *args, scorer: Callable[[], Callable], **kwargs):
+    def __init__(self, *args, scorer: Callable[[], Callable], sampler: Sampler | None = None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.scorer = scorer
+        self.scorer, self.sampler = scorer, sampler
         self._parts: dict[str, list[float]] = {}
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -84,6 +85,9 @@ class RankingTrainer(Trainer):
             if model.training and output.get(name) is not None:
                 self._parts.setdefault(name, []).append(output[name].item())
         return (output.loss, output) if return_outputs else output.loss
+
+    def _get_train_sampler(self, train_dataset=None):
+        return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:

@@ -6,12 +6,12 @@ import time
 
 import torch
 
+from ..catalogue_index import recency_pooled
 from ..data.splits import Split
 from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
 from ..evaluation.ranks import Ranks
 from ..id_encoder import IDEncoderModel, padded_histories
 from ..modeling_rarec import RARecForSequentialRecommendation
-from ..recommendation import recency_pooled
 from ..scoring import EncoderPlusLLMScore
 from .id_encoder import encoder_name, encoder_scorer
 from .ranking_trainer import RankingDataset

@@ -46,9 +46,7 @@ def test_ties_are_the_mean_over_every_order_of_equal_scores(seed):
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, 3, 6).astype(float)  # many ties
     targets = rng.choice(6, size=3, replace=False)
-    ranks = ranks_from_scores(
-        scores[None], targets, [()] * 3, score_rows=np.zeros(3, int), users=np.array([4, 4, 4])
-    )
+    ranks = ranks_from_scores(scores[None], targets, [()] * 3, score_rows=np.zeros(3, int), users=np.array([4, 4, 4]))
     names = [f"{family}@{k}" for family in ("recall", "hit_rate", "ndcg") for k in (1, 2, 3, 5)] + ["mrr"]
     sums = dict.fromkeys(names, 0.0)
     orders = [o for o in permutations(range(6)) if all(scores[o[i]] >= scores[o[i + 1]] for i in range(5))]

@@ -37,7 +37,7 @@ def made(text_gain: float, readout_gain: float, temperature: float = 1.0):
         config=SimpleNamespace(score="encoder_plus_llm"),
         id_encoder=encoder,
         represent_users=lambda h, **_: (users, vectors),
-        _catalogue=SimpleNamespace(items=items),
+        catalogue_items=lambda: items,
     )
     return model, Data(histories, targets)
 

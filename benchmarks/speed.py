@@ -1,0 +1,277 @@
+"""What training and answering cost, as ratios within one run: the rounds of all variants are interleaved.
+
+    python -m benchmarks.speed                                # SmolLM2-135M's shape with random weights, float32
+    python -m benchmarks.speed --backbone qwen3-1.7b --dtype bfloat16 --device cuda
+    python -m benchmarks.speed --backbone tiny --rounds 2 --scoring_items 20000 --output ""     # does it run?
+
+8 texts of 124 tokens with a readout of 4, 8 soft prompts. Compared with the bare backbone's forward on the same
+tokens, with PEFT's prefix tuning (its language-modelling head and loss included, as its users run it), with generating
+a list by 10 beams of 4 tokens, and with torch's own product and top-k. Writes `benchmarks/results/speed.md`. Needs
+`peft`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+from transformers import __version__
+
+from benchmarks.speed_variants import TITLES, Ours, Setting, generate, load, peft_step, text_ids
+from rarec_hf.top_k import SCORES_AT_ONCE, best_items
+from rarec_hf.training.run_folder import PeakMemory
+
+RESULTS = Path(__file__).parent / "results"
+POSITIONS = 6  # readings of a text: after its title 7, 8, ... 12
+SCORING_WIDTH, SCORING_K = 64, 10
+# what, over what, target, units of the first and of the second
+TARGETS = (
+    ("paper's layout, step, without the alignment loss", "PEFT step", 0.68),
+    ("paper's layout, step, alignment loss on known text states", "PEFT step", 0.75),
+    ("after_text, step, with the text pass", "PEFT step", 0.35),
+    ("after_text, step, stored states", "PEFT step", 0.06),
+    ("every position, stored states, a target", "PEFT step, a text", 0.03),
+    ("answer, 23 K items", "bare forward", 1.08),
+    ("answer after one new title, kept states", "answer, 23 K items", 0.20),
+    ("answer, 23 K items", "generate 10 beams x 4 tokens", 0.20),
+    ("best items", "product and top-k", 1.3),
+)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backbone", default="smollm2-135m", help="a shape with random weights, or an address")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--scoring_users", type=int, default=4096)
+    parser.add_argument("--scoring_items", type=int, default=1_000_000)
+    parser.add_argument("--scoring_rounds", type=int, default=3)
+    parser.add_argument("--output", default=str(RESULTS / "speed.md"), help="markdown file; empty writes none")
+    parser.add_argument("--memory_of", choices=["peft", "after_text", "paper"], help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def variants(setting: Setting) -> dict:
+    """Each variant: a function, and how many times it may be called before a preparation that is not timed."""
+    backbone = load(setting)
+    paper = Ours(backbone, setting, "before_text")
+    aligned = Ours(backbone, setting, "before_text", alignment_weight=0.1)
+    after = Ours(backbone, setting, "after_text")
+    stored = Ours(backbone, setting, "after_text")
+    stored.store_texts()
+    answering = Ours(backbone, setting, "after_text", score="encoder_plus_llm")
+    answering.index()
+    kept = Ours(backbone, setting, "after_text", score="encoder_plus_llm")
+    kept.index()
+    ids, bare = text_ids(after), backbone.get_decoder()
+    positions = [history[:end] for history in stored.histories for end in range(TITLES - POSITIONS + 1, TITLES + 1)]
+
+    def keep_before() -> None:
+        kept.model.forget_texts()
+        kept.model.keep_texts(max_gib=8)
+        kept.answer([history[:-1] for history in kept.histories])()
+
+    def forget_instruction() -> None:
+        answering.model._opening = None
+
+    return {
+        "bare forward": (torch.no_grad()(lambda: bare(input_ids=ids, use_cache=False)), None),
+        "PEFT step": (peft_step(backbone, setting, ids), None),
+        "paper's layout, step, without the alignment loss": (paper.user_step(), None),
+        "paper's layout, step, alignment loss on known text states": (aligned.user_step(), None),
+        "after_text, step, with the text pass": (after.user_step(), None),
+        "after_text, step, stored states": (stored.user_step(), None),
+        "every position, stored states": (stored.user_step(positions, shared=True), None),
+        "answer, 23 K items": (answering.answer(), forget_instruction),
+        "answer after one new title, kept states": (kept.answer(), keep_before),
+        "generate 10 beams x 4 tokens": (generate(backbone, ids), None),
+    }
+
+
+def timed(run, device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def measure(setting: Setting, rounds: int) -> dict[str, list[float]]:
+    runs = variants(setting)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in tqdm(range(rounds + 1), desc="Rounds", unit="round"):
+        for name, (run, prepare) in runs.items():
+            if prepare is not None:
+                prepare()
+            elapsed = timed(run, setting.device)
+            if number > 0:  # the first round warms up
+                seconds[name].append(elapsed)
+    seconds["every position, stored states, a target"] = [
+        s / (setting.batch * POSITIONS) for s in seconds.pop("every position, stored states")
+    ]
+    seconds["PEFT step, a text"] = [s / setting.batch for s in seconds["PEFT step"]]
+    return seconds
+
+
+@torch.no_grad()
+def measure_scoring(
+    n_users: int, n_items: int, rounds: int, device: str
+) -> tuple[dict[str, list[float]], list[float]]:
+    """`best_items` against torch's product and top-k in pieces of as many scores; and its peak memory for the users
+    and for a quarter of them, in GiB."""
+    generator = torch.Generator().manual_seed(0)
+    users = torch.randn(n_users, SCORING_WIDTH, generator=generator).to(device)
+    items = torch.randn(n_items, SCORING_WIDTH, generator=generator).to(device)
+    some = max(1, SCORES_AT_ONCE // n_items)
+
+    def ours(n: int = n_users):
+        return best_items(lambda u, i: users[:n][u] @ items[i].T, n, n_items, SCORING_K)
+
+    def plain():
+        return [(users[start : start + some] @ items.T).topk(SCORING_K) for start in range(0, n_users, some)]
+
+    seconds: dict[str, list[float]] = {"best items": [], "product and top-k": []}
+    for number in tqdm(range(rounds + 1), desc="Scoring", unit="round"):
+        for name, run in zip(seconds, (ours, plain), strict=True):
+            elapsed = timed(run, device)
+            if number > 0:
+                seconds[name].append(elapsed)
+    values, chosen = ours()
+    expected = torch.cat([part.values for part in plain()])
+    torch.testing.assert_close(values, expected)
+    peaks = []
+    for n in (n_users // 4, n_users):
+        peaks.append(peak_gib(lambda n=n: ours(n), device))
+    return seconds, peaks
+
+
+def peak_gib(run, device: str) -> float:
+    """How much more memory than before the run takes at its peak."""
+    run()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**30
+    with PeakMemory(0.002) as before:
+        time.sleep(0.1)
+    with PeakMemory(0.002) as peak:
+        run()
+    return max(0.0, (peak.gib or 0.0) - (before.gib or 0.0))
+
+
+def memory_of(which: str, setting: Setting) -> float:
+    """Peak memory above the loaded weights of the first training steps, in a process of its own."""
+    backbone = load(setting)
+    ours = Ours(backbone, setting, "before_text" if which == "paper" else "after_text")
+    step = peft_step(backbone, setting, text_ids(ours)) if which == "peft" else ours.user_step()
+    if setting.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step(), step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**30
+    with PeakMemory(0.002) as before:
+        time.sleep(0.2)
+    with PeakMemory(0.002) as peak:
+        step(), step()
+    return peak.gib - before.gib
+
+
+def matmul_peak(dtype: torch.dtype, device: str, size: int = 2048) -> float:
+    """Operations a second of a large product: what the machine can do."""
+    a, b = (torch.randn(size, size, dtype=torch.float32).to(device, dtype) for _ in range(2))
+    return 2 * size**3 / min(timed(lambda: a @ b, device) for _ in range(6))
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    setting = Setting(arguments.backbone, getattr(torch, arguments.dtype), arguments.device)
+    if arguments.memory_of:
+        print(json.dumps(memory_of(arguments.memory_of, setting)))
+        return
+    memory = {}
+    for which in ("peft", "paper", "after_text"):
+        command = [sys.executable, "-m", "benchmarks.speed", "--memory_of", which, "--backbone", arguments.backbone]
+        command += ["--dtype", arguments.dtype, "--device", arguments.device]
+        memory[which] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    scoring, peaks = measure_scoring(
+        arguments.scoring_users, arguments.scoring_items, arguments.scoring_rounds, arguments.device
+    )
+    seconds = measure(setting, arguments.rounds) | scoring
+    peak = matmul_peak(setting.dtype, setting.device)
+    text = page(arguments, setting, seconds, memory, peaks, peak)
+    print(text)
+    if arguments.output:
+        Path(arguments.output).write_text(text, "utf-8")
+
+
+def page(arguments, setting: Setting, seconds, memory, peaks, peak: float) -> str:
+    device = torch.cuda.get_device_name() if setting.device == "cuda" else f"{torch.get_num_threads()} threads"
+    lines = [
+        "# Speed",
+        "",
+        f"`python -m benchmarks.speed --backbone {arguments.backbone} --dtype {arguments.dtype} "
+        f"--device {arguments.device} --rounds {arguments.rounds}`",
+        "",
+        f"{setting.batch} texts of 124 tokens, readout of 4, {setting.soft_prompts} soft prompts; {device}, torch "
+        f"{torch.__version__}, transformers {__version__}, {platform.machine()}. Ratios are medians over rounds of "
+        "the ratio within a round. The PEFT step has the language-modelling head and loss; ours never do.",
+        "",
+        "| what | over | ratio | smallest to largest | target | met |",
+        "| :--- | :--- | ---: | ---: | ---: | :--- |",
+    ]
+    for what, over, target in TARGETS:
+        ratios = [a / b for a, b in zip(seconds[what], seconds[over], strict=True)]
+        ratio = statistics.median(ratios)
+        met = "yes" if ratio <= target else "no"
+        lines.append(f"| {what} | {over} | {ratio:.3f} | {min(ratios):.3f} to {max(ratios):.3f} | {target} | {met} |")
+    share = memory["after_text"] / memory["peft"]
+    lines += [
+        f"| peak memory above the weights, after_text step | PEFT step | {share:.3f} | | 0.25 | "
+        f"{'yes' if share <= 0.25 else 'no'} |",
+        "",
+        f"Peak memory above the loaded weights of two training steps: PEFT {memory['peft']:.2f} GiB, paper's layout "
+        f"{memory['paper']:.2f}, after_text {memory['after_text']:.2f}. Best items: {peaks[0]:.2f} GiB for "
+        f"{arguments.scoring_users // 4:,} users, {peaks[1]:.2f} for {arguments.scoring_users:,}, of "
+        f"{arguments.scoring_items:,} items x {SCORING_WIDTH}.",
+        "",
+        "| | median s | texts/s | tokens/s | share of matmul peak |",
+        "| :--- | ---: | ---: | ---: | ---: |",
+    ]
+    config = load(setting).config.get_text_config(decoder=True)
+    # Multiplications of a token in the layers' matrices, attention and head left out
+    width = config.num_key_value_heads * config.head_dim
+    a_layer = config.hidden_size * (2 * config.num_attention_heads * config.head_dim + 2 * width)
+    a_token = 2 * config.num_hidden_layers * (a_layer + 3 * config.hidden_size * config.intermediate_size)
+    passes = {"bare forward": 1, "PEFT step": 2, "paper's layout, step, without the alignment loss": 2,
+              "answer, 23 K items": 1, "after_text, step, with the text pass": 1}  # fmt: skip
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        if "a target" in name or "a text" in name or name in ("best items", "product and top-k"):
+            lines.append(f"| {name} | {median:.4f} | | | |")
+            continue
+        tokens = setting.batch * 128 / median
+        used = f"{passes[name] * tokens * a_token / peak:.0%}" if name in passes else ""
+        lines.append(f"| {name} | {median:.3f} | {setting.batch / median:.1f} | {tokens:.0f} | {used} |")
+    lines += [
+        "",
+        f"The machine's matmul peak, a product of 2,048 x 2,048 matrices: {peak / 1e9:.0f} GFLOP/s. The share counts "
+        "the layers' matrices only, forward and, for the steps through the whole text, backward to their inputs.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""The item side of every score: representations of a whole catalogue through the LLM, each text once."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers.utils import logging
+
+from .backbone_fingerprint import weights_digest, weights_fingerprint
+from .packed_texts import text_key
+from .whole_files import replacing
+
+logger = logging.get_logger(__name__)
+
+KEY_BYTES = 16
+BATCHES_BETWEEN_SAVES = 50
+
+
+@dataclass
+class Catalogue:
+    """
+    The item side of every score, computed once.
+
+    Args:
+        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): what histories are pooled from; rows
+            not computed are NaN.
+        items (`torch.FloatTensor` of shape `(n_items, width)`, *optional*): representations; None until the whole
+            catalogue was encoded.
+        keys (`torch.ByteTensor` of shape `(n_items, 16)`, *optional*): what each representation was made of.
+    """
+
+    texts: Tensor | None = None
+    items: Tensor | None = None
+    keys: Tensor | None = None
+
+
+def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
+    """Batches of positions with like lengths, longest first so that memory shows its peak at once."""
+    order = np.argsort(-np.asarray(lengths), kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def text_batches(texts: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
+    """Batches of distinct texts of like length, longest first, each with the positions that hold it."""
+    holders: dict[bytes, list[int]] = {}
+    for position, text in enumerate(texts):
+        holders.setdefault(text_key(text), []).append(position)
+    groups = list(holders.values())
+    for batch in length_sorted_batches([len(texts[group[0]]) for group in groups], batch_size):
+        mine = [groups[n] for n in batch]
+        yield [list(texts[group[0]]) for group in mine], mine
+
+
+def recency_pooled(vectors: Tensor, history: Tensor, latest: int, decay: float) -> Tensor:
+    """
+    The mean of the `latest` items' vectors, each weighing `decay` times the next more recent one.
+
+    Args:
+        vectors (`torch.FloatTensor` of shape `(n_items, width)`): of the catalogue.
+        history (`torch.LongTensor` of shape `(batch, length)`): item indices, oldest first, right-padded with -1.
+
+    Returns:
+        `(batch, width)`, of length 1; zeros for an empty history.
+    """
+    age = (history >= 0).sum(1, keepdim=True) - 1 - torch.arange(history.shape[1], device=history.device)  # 0: latest
+    used = (age >= 0) & (age < latest)
+    weights = torch.where(used, decay ** age.clamp(min=0).float(), 0.0)
+    chosen = vectors.to(history.device)[history.clamp(min=0)].masked_fill(~used.unsqueeze(-1), 0.0)
+    return torch.nn.functional.normalize((chosen * weights.unsqueeze(-1)).sum(1), dim=-1)
+
+
+class CatalogueMixin:
+    """Catalogue methods of `RARecForSequentialRecommendation`."""
+
+    def forget_representations(self) -> None:
+        """Drops item representations, which no longer fit once weights changed; the frozen LLM's text vectors stay."""
+        if self._catalogue is not None:
+            self._catalogue.items = self._catalogue.keys = None
+
+    def _inputs_to_device(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        device = self.get_input_embeddings().weight.device
+        return {name: value.to(device) for name, value in inputs.items()}
+
+    def _need_processor(self):
+        if self.processor is None:
+            raise ValueError("The model has no processor. Set `model.processor`, or load a folder that holds one.")
+        if len(self.processor.item_ids) != self.config.id_encoder_config.n_items:
+            raise ValueError(
+                f"The processor's item table has {len(self.processor.item_ids)} items, the ID encoder "
+                f"{self.config.id_encoder_config.n_items}. They must be of one catalogue."
+            )
+        return self.processor
+
+    def _padded_texts(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        device, longest = self.get_input_embeddings().weight.device, max(map(len, texts))
+        ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], device=device)
+        lengths = torch.tensor([len(text) for text in texts], device=device)
+        return ids, (torch.arange(longest, device=device) < lengths.unsqueeze(1)).long()
+
+    @torch.no_grad()
+    def encode_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> Tensor:
+        """Mean text states `(n, hidden_size)` that the frozen LLM gives of items' texts alone, no soft prompts."""
+        texts = self._need_processor().item_texts(indices)
+        states = torch.empty(len(texts), self.config.text_config.get_text_config(decoder=True).hidden_size)
+        batches = list(text_batches(texts, batch_size))
+        for some, holders in tqdm(batches, desc="Reading item texts", unit="batch", disable=not progress):
+            means = self.text_means_of(*self._padded_texts(some), False).mean.cpu()
+            for mean, positions in zip(means, holders, strict=True):
+                states[positions] = mean
+        return states
+
+    @torch.no_grad()
+    def prepare_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> None:
+        """
+        Reads the texts of these items once, fits the score's whitening on them and keeps their text vectors: all that
+        training needs of the items in its histories. Does nothing for a score that pools no text.
+        """
+        if not self.score_head.uses_text:
+            return
+        indices = sorted({int(i) for i in indices})
+        states = self.encode_texts(indices, batch_size, progress).to(self.score_head.text_mean.device)
+        self.score_head.fit_whitening(states)
+        texts = states.new_full((self.config.id_encoder_config.n_items, self.score_head.text_dim), float("nan"))
+        texts[indices] = self.score_head.text(states)
+        self._catalogue = Catalogue(texts)
+
+    def catalogue_of(self, items: Tensor, keys: Tensor | None = None) -> Catalogue:
+        """A catalogue from item representations `(n_items, width)`, whose first columns are the text vectors where the
+        score has them."""
+        texts = items[:, : self.score_head.text_dim] if self.score_head.uses_text else None
+        return Catalogue(texts, items, keys)
+
+    def catalogue_texts(self) -> Tensor:
+        """Text vectors `(n_items, text_dim)` of the whole catalogue."""
+        if self._catalogue is None or self._catalogue.items is None or self._catalogue.texts is None:
+            raise ValueError("The catalogue's text vectors are not there. Call `model.index_catalogue()` first.")
+        return self._catalogue.texts
+
+    def catalogue_items(self) -> Tensor:
+        """Representations `(n_items, width)` of the whole catalogue."""
+        if self._catalogue is None or self._catalogue.items is None:
+            raise ValueError(
+                "Item representations are missing or older than the weights. Call `model.index_catalogue()` first."
+            )
+        return self._catalogue.items
+
+    def pooled_text(self, history: Tensor) -> Tensor:
+        """
+        The recency-weighted mean `(batch, text_dim)` of the text vectors of the latest `pooled_history` items, each
+        weighing `pooling_decay` times the next more recent one; of length 1, zeros for an empty history.
+        """
+        head = self.score_head
+        if self.config.pooled_history == 0:
+            return torch.zeros(len(history), head.text_dim, device=history.device)
+        if self._catalogue is None or self._catalogue.texts is None:
+            raise ValueError(
+                "The items' text vectors are not there. Call `model.prepare_texts(...)` or `model.index_catalogue()`."
+            )
+        texts = recency_pooled(self._catalogue.texts, history, self.config.pooled_history, self.config.pooling_decay)
+        if bool(texts.isnan().any()):
+            raise ValueError("Some items of the histories have no text vector yet. Give them all to `prepare_texts`.")
+        return texts
+
+    @torch.no_grad()
+    def index_catalogue(
+        self, batch_size: int = 64, progress: bool = True, resume_file: str | Path | None = None
+    ) -> int:
+        """
+        Computes the representation of every item of the catalogue through the LLM; needed once after training.
+
+        Each distinct text runs once. Items whose text, ID vector and weights are those of the present catalogue, or of
+        the `resume_file`, are not encoded again: after a change to some titles only these are.
+
+        Args:
+            resume_file (`str` or `Path`, *optional*): a safetensors file written now and then, from which a call after
+                an interruption goes on; it may stay, and is used as far as it fits.
+
+        Returns:
+            `int`: how many items were encoded; the others were known.
+        """
+        processor, was_training = self._need_processor(), self.training
+        self.eval()
+        vectors = self.id_encoder.item_vectors()
+        texts = processor.item_texts(range(len(processor.item_ids)))
+        keys = self._item_keys(texts, vectors)
+        known = self._known_items(keys, None if resume_file is None else Path(resume_file))
+        items, missing = torch.empty(len(texts), self.score_head.width), []
+        for index, key in enumerate(keys):
+            if key in known:
+                items[index] = known[key]
+            else:
+                missing.append(index)
+        stacked = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
+        done = torch.ones(len(texts), dtype=torch.bool)
+        done[missing] = False
+        batches = list(text_batches([texts[index] for index in missing], batch_size))
+        readout = processor.item_inputs([])["item_readout_ids"]
+        for number, (some, holders) in enumerate(
+            tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not progress), 1
+        ):
+            indices = torch.tensor([missing[position] for group in holders for position in group])
+            rows = torch.tensor([row for row, group in enumerate(holders) for _ in group])
+            items[indices] = self._encoded(some, rows, readout, vectors[indices.to(vectors.device)])
+            done[indices] = True
+            if resume_file is not None and (number % BATCHES_BETWEEN_SAVES == 0 or number == len(batches)):
+                with replacing(Path(resume_file)) as path:
+                    save_file({"items": items[done], "keys": stacked[done]}, path)
+        self._catalogue = self.catalogue_of(items, stacked)
+        self.train(was_training)
+        return len(missing)
+
+    def _encoded(self, texts: list[list[int]], rows: Tensor, readout: Tensor, id_vectors: Tensor) -> Tensor:
+        """Representations of items, of which item n has text `rows[n]`."""
+        ids, mask = self._padded_texts(texts)
+        wants_text, rows = self.score_head.uses_text, rows.to(ids.device)
+        reading = self.read(
+            "item", ids, mask, readout, id_vectors.unsqueeze(1).to(ids.device), wants_text, rows, mask.sum(1)[rows]
+        )
+        text = self.score_head.text(reading.text_state) if wants_text else None
+        return self.score_head.item(reading.state, text).cpu()
+
+    def _item_keys(self, texts: list[list[int]], vectors: Tensor) -> list[bytes]:
+        """What each item's representation depends on, as a digest."""
+        head = self.score_head.state_dict()
+        own = {name: t for name, t in head.items() if name.split(".")[0] not in self.score_head.user_side}
+        if self.config.use_soft_prompts:
+            own |= self.soft_prompts["item"].state_dict()
+        made_by = weights_digest(own | {"id_scale": self.id_scale})
+        backbone = self.config.backbone_fingerprint or weights_fingerprint(self.language_model)
+        settings = (self.config.soft_prompt_position, self.config.bidirectional, backbone)
+        readout = self.processor.item_inputs([])["item_readout_ids"].tolist()
+        shared = f"{made_by} {settings} {self.backbone.dtype} {readout}".encode()
+        return [
+            hashlib.blake2b(shared + array("i", text).tobytes() + vector.tobytes(), digest_size=KEY_BYTES).digest()
+            for text, vector in zip(texts, vectors.detach().float().cpu().numpy(), strict=True)
+        ]
+
+    def _known_items(self, keys: list[bytes], file: Path | None) -> dict[bytes, Tensor]:
+        known: dict[bytes, Tensor] = {}
+        if self._catalogue is not None and self._catalogue.items is not None and self._catalogue.keys is not None:
+            known = dict(zip(map(bytes, self._catalogue.keys.tolist()), self._catalogue.items, strict=True))
+        if file is not None and file.exists():
+            try:
+                content = load_file(file)
+                if content["items"].shape[1:] == (self.score_head.width,):
+                    known |= dict(zip(map(bytes, content["keys"].tolist()), content["items"], strict=True))
+            except (SafetensorError, KeyError, ValueError, OSError) as problem:
+                logger.warning("%s is not a file of item representations (%s); it is not used.", file, problem)
+        return known
+
+
+__all__ = ["Catalogue", "CatalogueMixin", "length_sorted_batches", "recency_pooled", "text_batches"]

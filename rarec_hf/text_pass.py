@@ -1,0 +1,118 @@
+"""The text alone through the frozen backbone: never with gradient, and no text twice where its states are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .attention_layout import Columns
+from .backbone_pass import run_backbone
+from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
+from .segments import Segment
+
+MEANS_BYTES = 2**28  # text-only means of the alignment loss: 11,000 texts of SmolLM2-135M
+
+
+@dataclass
+class TextStates:
+    """
+    What texts leave, read alone.
+
+    Args:
+        segment (`Segment`, *optional*): keys, values and the like, by cache layer.
+        mean (`torch.FloatTensor` of shape `(n_texts, hidden)`, *optional*): mean of the last layer's states.
+        values (`list[Tensor]`, *optional*): per cache layer the mean value `(n_texts, heads * value_dim)`.
+    """
+
+    segment: Segment | None
+    mean: Tensor | None
+    values: list[Tensor] | None = None
+
+    def mean_values(self, rows: Tensor | None = None, ends: Tensor | None = None) -> list[Tensor]:
+        """Per cache layer the mean value over each text's tokens, or over the first `ends` tokens of text `rows`."""
+        columns = self.segment.columns
+        counted = columns.real if rows is None else columns.real[rows] & (columns.order[rows] < ends.unsqueeze(1))
+        share = counted.float() / counted.sum(1, keepdim=True)
+        means = []
+        for _, values in self.segment.layers.values():
+            if rows is None:
+                mean = (share.to(values).unsqueeze(1).unsqueeze(1) @ values).squeeze(2)
+            else:  # of all readings at once, without a copy of the values for each
+                weights = torch.zeros(
+                    len(values), len(rows), values.shape[2], dtype=values.dtype, device=values.device
+                )
+                at = torch.arange(len(rows), device=rows.device)
+                weights[rows, at] = share.to(values)
+                mean = (weights.unsqueeze(1) @ values)[rows, :, at]
+            means.append(mean.flatten(1))
+        return means
+
+
+class TextPassMixin:
+    """Text states of `RARecForSequentialRecommendation`: from where they are kept, else from the backbone."""
+
+    stored_texts = None  # anything with `find(key) -> PackedText | None`
+    _text_means: KeptTexts | None = None
+
+    @torch.no_grad()
+    def text_states_of(self, ids: Tensor, mask: Tensor) -> TextStates:
+        """States of the texts `(n_texts, length)`; those that `stored_texts` holds do not pass the backbone."""
+        if self.stored_texts is None:
+            return self._run_texts(ids, mask)
+        found = [self.stored_texts.find(key) for key in _keys(ids, mask)]
+        packing, parts, order = TextPacking(self.spec), [], []
+        known = [row for row, text in enumerate(found) if text is not None]
+        if known:
+            segment, mean = packing.unpack([found[row] for row in known], ids.device)
+            parts.append(TextStates(segment, mean))
+            order += known
+        missing = [row for row, text in enumerate(found) if text is None]
+        if missing:
+            parts.append(self._run_texts(ids[missing], mask[missing]))
+            order += missing
+        if len(parts) == 1:
+            return parts[0]
+        back = torch.argsort(torch.tensor(order, device=ids.device))
+        segment = Segment.joined([part.segment for part in parts]).rows(back)
+        return TextStates(segment, torch.cat([part.mean for part in parts])[back])
+
+    @torch.no_grad()
+    def text_means_of(self, ids: Tensor, mask: Tensor, with_values: bool) -> TextStates:
+        """
+        Only the means of the texts, which the alignment loss compares with in the paper's layout; in training those
+        of a text are computed once and remembered.
+        """
+        if not (self.training and with_values):
+            states = self._run_texts(ids, mask, keep=with_values)
+            return TextStates(None, states.mean, states.mean_values() if with_values else None)
+        if self._text_means is None:
+            self._text_means = KeptTexts(MEANS_BYTES)
+        keys = _keys(ids, mask)
+        found = [self._text_means.find(key) for key in keys]
+        missing = [row for row, text in enumerate(found) if text is None]
+        if missing:
+            states = self._run_texts(ids[missing], mask[missing])
+            for n, (row, values) in enumerate(zip(missing, torch.cat(states.mean_values(), 1), strict=True)):
+                found[row] = PackedText(values.unsqueeze(0).clone(), states.mean[n].clone())
+                self._text_means.put(keys[row], found[row])
+        values = torch.cat([text.states for text in found]).to(ids.device)
+        widths = [shape.heads * shape.value_dim for shape in self.spec.shapes.values()]
+        return TextStates(None, torch.stack([t.mean for t in found]).to(ids.device), list(values.split(widths, -1)))
+
+    def _run_texts(self, ids: Tensor, mask: Tensor, keep: bool = True) -> TextStates:
+        real = mask.bool()
+        used = real.any(0).nonzero().flatten()
+        ids, real = ids[:, used[0] : used[-1] + 1], real[:, used[0] : used[-1] + 1]
+        states, kept = run_backbone(self.backbone, self.spec, ids, Columns.text(real), keep=keep)
+        share = (real.float() / real.sum(1, keepdim=True)).to(states.device)
+        return TextStates(kept, (share.unsqueeze(1) @ states.float()).squeeze(1))
+
+
+def _keys(ids: Tensor, mask: Tensor) -> list[bytes]:
+    rows, real = ids.tolist(), mask.bool().tolist()
+    return [text_key(t for t, r in zip(row, keep, strict=True) if r) for row, keep in zip(rows, real, strict=True)]
+
+
+__all__ = ["TextPassMixin", "TextStates"]
