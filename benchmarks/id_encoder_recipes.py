@@ -41,7 +41,7 @@ COMIREC = {  # as many epochs as the search found
 OTHERS = {"encoder_lr_scheduler": "constant_with_warmup", "encoder_epochs": 12, "encoder_patience": 2}
 ROUTED = {"encoder_variant": "dynamic_routing", "encoder_hidden_size": 64}
 # Means of long histories say little: 20 items where they have 165
-RECENT = {"encoder_max_history": 20, "encoder_epochs": 5}
+RECENT = {"encoder_max_history": 20, "encoder_learning_rate": 1e-3, "encoder_epochs": 25}
 BOOKS = COMIREC | {"encoder_max_history": 20, "encoder_negatives": 1280}  # 10 for each of the paper's 128 users
 
 RECIPES = {

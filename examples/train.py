@@ -78,8 +78,8 @@ def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
 
 
 def main() -> None:
-    data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
     check_processes()
+    data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
     start = time.perf_counter()
     final = Path(training.output_dir)
     with run_folder(final, alignment.overwrite_output_dir) as folder, PeakMemory() as memory:
@@ -118,9 +118,7 @@ def main() -> None:
                 note = "LLM's title states, untrained"
                 table.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
             name = "RA-Rec" if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
-            table.add_row(
-                report, name, test, model.scorer(), batch_size=64, exclude_seen=alignment.exclude_seen
-            )
+            table.add_row(report, name, test, model.scorer(), batch_size=64, exclude_seen=alignment.exclude_seen)
 
         model, log, drawn, backbone_line = kept
         logging.disable_progress_bar()

@@ -84,9 +84,11 @@ class TextPassMixin:
         Only the means of the texts, which the alignment loss compares with in the paper's layout; in training those
         of a text are computed once and remembered.
         """
-        if not (self.training and with_values):
-            states = self._run_texts(ids, mask, keep=with_values)
-            return TextStates(None, states.mean, states.mean_values() if with_values else None)
+        if not with_values:
+            return TextStates(None, self._only_means(ids, mask))
+        if not self.training:
+            states = self._run_texts(ids, mask)
+            return TextStates(None, states.mean, states.mean_values())
         if self._text_means is None:
             self._text_means = KeptTexts(MEANS_BYTES)
         keys = _keys(ids, mask)
@@ -100,6 +102,16 @@ class TextPassMixin:
         values = torch.cat([text.states for text in found]).to(ids.device)
         widths = [shape.heads * shape.value_dim for shape in self.spec.shapes.values()]
         return TextStates(None, torch.stack([t.mean for t in found]).to(ids.device), list(values.split(widths, -1)))
+
+    def _only_means(self, ids: Tensor, mask: Tensor) -> Tensor:
+        found = [None] * len(ids)
+        if self.stored_texts is not None:
+            found = [self.stored_texts.find(key) for key in _keys(ids, mask)]
+        missing = [row for row, text in enumerate(found) if text is None]
+        if len(missing) == len(ids):
+            return self._run_texts(ids, mask, keep=False).mean
+        computed = iter(self._run_texts(ids[missing], mask[missing], keep=False).mean if missing else ())
+        return torch.stack([next(computed) if text is None else text.mean.to(ids.device) for text in found])
 
     def _run_texts(self, ids: Tensor, mask: Tensor, keep: bool = True) -> TextStates:
         real = mask.bool()

@@ -1,8 +1,10 @@
 """The main job end to end with a tiny backbone: what it prints, what it leaves, what it refuses."""
 
 import json
+import os
 import runpy
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 
-from rarec_hf import RARecForSequentialRecommendation, SASRecModel
+from rarec_hf import RARecForSequentialRecommendation, RARecProcessor, SASRecModel
 from rarec_hf.data import save_vectors
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -198,3 +202,47 @@ def test_vectors_of_another_recommender_and_their_users(inputs, tmp_path, caplog
     assert unknown.item_ids == model.recommend(["i1", "i2"]).item_ids and known.scores != unknown.scores
     # the folder is an encoder again
     run("train.py", *options(inputs, tmp_path / "again", "--id_encoder", str(tmp_path / "run"), "--trust_id_encoder"))
+
+
+# texts once ----------------------------------------------------------------------------------------------------------
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_stored_texts_change_nothing_and_are_read_by_the_next_run(trained, inputs, tmp_path, capfd):
+    folder = tmp_path / "texts"
+    store = ("--text_states_gib", "1", "--text_states_folder", str(folder))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    arguments = options(inputs, tmp_path / "unused", *store, "--encode_batch_size", "8")
+    subprocess.run([*command, str(EXAMPLES / "store_texts.py"), *arguments], check=True, env=environment)
+    said = capfd.readouterr().out
+    assert said.count("Text states:") == said.count("Stored:") == 1  # by one process
+    shards = sorted(folder.rglob("texts-*"))
+    assert len(shards) == 2  # one a process
+    cached = tmp_path / "cached"
+    run("train.py", *options(inputs, cached, *store))
+    said = capfd.readouterr().out
+    assert "; 36 are stored already, 0 will be" in said, said[said.find("Text states") :][:300]
+    assert sorted(folder.rglob("texts-*")) == shards
+    plain = tmp_path / "plain"
+    run("train.py", *options(inputs, plain))
+    one, other = weights(cached), weights(plain)
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        if name == "score_head.text_whitening":  # directions are found up to their sign
+            tensor, other[name] = tensor @ tensor.T, other[name] @ other[name].T
+        torch.testing.assert_close(tensor, other[name], atol=2e-4, rtol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+    with pytest.raises(ValueError, match="after_text"):
+        run("train.py", *options(inputs, tmp_path / "paper", *store, "--soft_prompt_position", "before_text"))
+
+
+def test_every_position_draws_whole_users_and_few_texts(inputs, tmp_path, capsys):
+    output = tmp_path / "positions"
+    run("train.py", *options(inputs, output, "--every_position", "true", "--max_history_items", "6"))
+    data = json.loads((output / "metrics.json").read_text())["data"]
+    assert 1 <= data["user_texts"] <= data["samples_drawn"] / 2
+    assert yaml.safe_load((output / "arguments.yaml").read_text())["history_block"] == 3
+    assert RARecProcessor.from_pretrained(output).history_block == 3

@@ -224,3 +224,44 @@ def test_save_and_load(make_processor, tmp_path):
 def test_a_folder_without_a_processor(tmp_path):
     with pytest.raises(OSError, match="processor_config.json"):
         RARecProcessor.from_pretrained(tmp_path)
+
+
+# windows in blocks, shared texts ------------------------------------------------------------------------------------
+
+
+def test_the_window_slides_in_blocks(make_processor):
+    titles = [f"t{n}" for n in range(12)]
+    processor = make_processor(titles, max_history_items=5, history_block=3)
+    starts = []
+    for n in range(1, 13):
+        shown = processor.tokenizer.decode(processor.user_text(range(n)).ids).split("\n-")[1:]
+        starts.append(n - len(shown))
+        assert shown == titles[starts[-1] : n] and len(shown) <= 5
+    assert starts == [0, 0, 0, 0, 0, 3, 3, 3, 6, 6, 6, 9]
+    assert [len(processor.user_text(range(n)).ids) for n in (3, 4)] == processor.user_text(range(4)).ends[-2:]
+
+
+def test_too_many_tokens_leave_out_whole_blocks(make_processor):
+    titles = ["x" * 10] * 9
+    opening, entry = len("Seen:"), len("\n-") + 10
+    processor = make_processor(titles, max_history_items=9, history_block=3, max_text_tokens=opening + 7 * entry)
+    kept = [len(processor.user_text(range(n)).ends) - 1 for n in range(10)]
+    assert kept == [0, 1, 2, 3, 4, 5, 6, 7, 5, 6]
+    narrow = make_processor(titles, max_history_items=9, history_block=3, max_text_tokens=opening + 2 * entry)
+    kept = [len(narrow.user_text(range(n)).ends) - 1 for n in range(6)]
+    assert kept == [0, 1, 2, 2, 1, 2]  # of three titles, where a block would leave none
+
+
+def test_shared_texts_hold_no_text_that_begins_another(make_processor):
+    processor = make_processor(max_history_items=8, history_block=4, max_text_tokens=200)
+    histories = [[1, 2], [1], [3, 4, 5], [1, 2, 6], [3], [], [1, 2]]
+    shared = processor.shared_texts(histories)
+    assert len(shared.texts) == 2
+    for history, row, end in zip(histories, shared.rows, shared.ends, strict=True):
+        assert shared.texts[row][:end] == processor.user_text(history).ids
+    assert processor.shared_texts([]) == ([], [], [])
+
+
+def test_a_block_longer_than_the_window_is_refused(make_processor):
+    with pytest.raises(ValueError, match="`history_block` at most `max_history_items`"):
+        make_processor(max_history_items=4, history_block=5)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -228,6 +229,11 @@ class RARecTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = _f(False, "Must stay false: the collator needs every column.")
     dataloader_pin_memory: bool = _f(False, "Pinned memory for transfers to a GPU.")
     report_to: str = _f("none", "Where to log.")
+
+    def __post_init__(self):
+        # The backbone is put on a GPU that speaks CUDA, else on the CPU; processes on CPUs know of each other only so
+        self.use_cpu = self.use_cpu or not torch.cuda.is_available()
+        super().__post_init__()
 
 
 def parse_arguments(argv: Sequence[str] | None = None, description: str | None = None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -14,7 +13,7 @@ from transformers import AutoModel, set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
-from ..data import DataReport, load_interactions, load_movielens_latest_small, select_samples, split_interactions
+from ..data import DataReport, load_interactions, load_movielens_latest_small, split_interactions
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
 from ..id_encoder import IDEncoderModel
@@ -26,8 +25,8 @@ from .calibration import fit_gains
 from .id_encoder import train_id_encoder
 from .loaded_encoder import load_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
-from .samples import AlignmentCollator, AlignmentDataset, TextGroupedSampler
-from .stored_texts import StoragePlan, StoredTexts
+from .samples import AlignmentCollator, TextGroupedSampler
+from .text_stage import draw_samples, store_texts
 
 INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
 
@@ -198,19 +197,8 @@ def align(
             "negatives are the targets of the batch's other samples."
         )
     set_seed(training.seed)
-    samples, selection = select_samples(
-        split,
-        arguments.alignment_samples,
-        seed=training.seed,
-        denoise=arguments.denoise,
-        user_diversity=arguments.user_diversity,
-        item_diversity=arguments.item_diversity,
-        whole_users=arguments.every_position,
-        max_history=arguments.max_history_items,
-    )
-    drawn: dict[str, int | float] = dict(selection.counts)
-    data = AlignmentDataset(split.interactions, samples, model.processor)
-    drawn["user_texts"] = len(data.texts.texts)
+    data, selection = draw_samples(split, arguments, training.seed, model.processor)
+    drawn: dict[str, int | float] = dict(selection.counts) | {"user_texts": len(data.texts.texts)}
     if arguments.text_states_gib:
         plan = store_texts(model, data, arguments, not training.disable_tqdm)
         drawn |= {"texts_stored": plan.stored + len(plan.to_store), "texts_on_the_fly": plan.over_budget}
@@ -242,28 +230,6 @@ def align(
         drawn |= {"gain_users": len(np.unique(targets.users)), "text_gain": round(text, 3)}
         drawn["readout_gain"] = round(readout, 3)
     return trainer.state.log_history, drawn, selection
-
-
-def store_texts(
-    model: RARecForSequentialRecommendation, data: AlignmentDataset, arguments: AlignmentArguments, progress: bool
-) -> StoragePlan:
-    """
-    Computes the states of the texts that training reads, those of users first, within `--text_states_gib`; the model
-    reads them from then on. Prints the size before anything is written.
-    """
-    if arguments.soft_prompt_position != "after_text":
-        raise ValueError(
-            "--text_states_gib keeps states of texts that stand before the soft prompts: it needs "
-            "--soft_prompt_position after_text."
-        )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rarec_hf" / "text_states"
-    stored = StoredTexts(arguments.text_states_folder or cache, model, progress)
-    items = model.processor.item_texts(data.items(0).tolist())
-    plan = stored.plan([*data.texts.texts, *items], round(arguments.text_states_gib * 2**30))
-    print(f"{plan} Folder: {stored.folder}", flush=True)
-    stored.store(model, plan.to_store, arguments.encode_batch_size)
-    model.stored_texts = stored
-    return plan
 
 
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
@@ -306,6 +272,5 @@ __all__ = [
     "ranking_rule",
     "remove_checkpoints",
     "save_data",
-    "store_texts",
     "test_users",
 ]

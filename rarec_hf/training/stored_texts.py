@@ -86,7 +86,7 @@ class StoredTexts:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._where: dict[bytes, tuple[_Shard, int]] = {}
         self._known: set[str] = set()
-        self._process = PartialState()
+        self.process = PartialState()
         self._scan(verify=True)
 
     def __len__(self) -> int:
@@ -136,7 +136,8 @@ class StoredTexts:
         Runs texts through the frozen backbone, texts of like length together, and keeps what they leave. Every process
         of `accelerate launch` takes its share. What was written when a run is cut off need not be computed again.
         """
-        process, waiting, size = self._process, [], 0
+        process, waiting, size = self.process, [], 0
+        process.wait_for_everyone()  # one that planned late would see what another had stored, and share otherwise
         batches = length_sorted_batches([len(text) for text in texts], batch_size)
         mine = batches[process.process_index :: process.num_processes]
         shown = self.progress and process.is_main_process
@@ -177,7 +178,7 @@ class StoredTexts:
             "keys": torch.tensor([list(key) for key, _ in texts], dtype=torch.uint8),
         }
         tensors |= {name: torch.stack([text.after[name] for text in packed]) for name in packed[0].after}
-        unnamed = self.folder / f"unnamed-{self._process.process_index}"
+        unnamed = self.folder / f"unnamed-{self.process.process_index}"
         with replacing(unnamed) as path:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
             named = self.folder / f"{PREFIX}{_checksum(path)}.safetensors"
@@ -195,7 +196,7 @@ class StoredTexts:
                 shard = _Shard(path)
             except (OSError, ValueError, KeyError, SafetensorError) as problem:
                 logger.warning("%s is damaged (%s); its texts will be computed anew.", path, problem)
-                if self._process.is_main_process:
+                if self.process.is_main_process:
                     path.unlink(missing_ok=True)
                 continue
             self._known.add(path.name)

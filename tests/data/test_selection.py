@@ -188,3 +188,36 @@ def test_bad_arguments(skewed):
     for options in ({"max_history": 0}, {"n_buckets": 0}):
         with pytest.raises(ValueError, match="must be at least 1"):
             select_samples(skewed, 5, **options)
+
+
+def test_whole_users_come_with_all_their_samples(skewed):
+    available, _ = select_samples(skewed)
+    of_user = dict(zip(*np.unique(available.users, return_counts=True), strict=True))
+    samples, report = select_samples(skewed, 40, whole_users=True, seed=1)
+    assert len(samples) == report.counts["samples_drawn"] == 40
+    users, first, counts = np.unique(samples.users, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    *whole, last = users[order]
+    assert all(counts[users == user] == of_user[user] for user in whole)
+    assert counts[users == last] <= of_user[last]
+    for user in users:  # side by side, in order of time
+        rows = np.flatnonzero(samples.users == user)
+        assert np.array_equal(rows, np.arange(rows[0], rows[-1] + 1))
+        assert np.array_equal(samples.ends[rows], np.sort(samples.ends[rows]))
+    again, other = (select_samples(skewed, 40, whole_users=True, seed=seed)[0] for seed in (1, 2))
+    assert np.array_equal(again.users, samples.users) and not np.array_equal(other.users, samples.users)
+    everything, _ = select_samples(skewed, whole_users=True)
+    assert sorted(zip(everything.users, everything.ends, strict=True)) == sorted(
+        zip(available.users, available.ends, strict=True)
+    )
+
+
+def test_whole_users_are_drawn_evenly_over_history_lengths(skewed):
+    longest = skewed.train_ends[skewed.alignment_users] - 1
+    is_long = dict(zip(skewed.alignment_users.tolist(), (longest > np.median(longest)).tolist(), strict=True))
+    assert 0 < sum(is_long.values()) < len(is_long)
+    for seed in range(5):
+        samples, _ = select_samples(skewed, 12, whole_users=True, n_buckets=2, item_diversity=False, seed=seed)
+        users = samples.users[np.sort(np.unique(samples.users, return_index=True)[1])].tolist()
+        turns = [{is_long[user] for user in users[n : n + 2]} for n in range(0, len(users) - 1, 2)]
+        assert all(turn == {True, False} for turn in turns[: min(sum(is_long.values()), len(turns))])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rarec_hf.training.samples import AlignmentCollator, AlignmentDataset
+from rarec_hf.processing_rarec import SharedTexts
+from rarec_hf.training.samples import AlignmentCollator, AlignmentDataset, TextGroupedSampler
 
 
 @pytest.fixture
@@ -48,3 +49,33 @@ def test_a_batch_holds_each_target_once_and_no_false_negative(make_processor):
     assert batch["negatives"].tolist() == [[False, True], [False, False], [False, True]]
     assert batch["item_log_q"].tolist() == [5.0, 7.0]
     assert batch["history"].tolist() == [[1, 2], [5, 3], [9, -1]]
+
+
+def test_a_batch_holds_each_text_once(split, make_processor):
+    processor = make_processor([f"w{n}" for n in range(30)], max_history_items=6, history_block=3)
+    data = AlignmentDataset(split.interactions, split.alignment_samples(), processor)
+    collate = AlignmentCollator(processor, 8, texts=data.texts)
+    rows = list(range(0, len(data), 2))
+    batch = collate([data[row] for row in rows])
+    assert len(batch["user_text_ids"]) == len({data.texts.rows[row] for row in rows}) < len(rows)
+    for n, row in enumerate(rows):
+        text = batch["user_text_ids"][batch["user_text_rows"][n], : batch["user_text_ends"][n]].tolist()
+        assert text == processor.user_text(data[row]["history"]).ids
+
+
+def test_samples_of_a_text_stand_together_and_lengths_are_alike():
+    rng = np.random.default_rng(0)
+    texts = [[0] * int(length) for length in rng.integers(1, 100, 400)]
+    rows = np.repeat(np.arange(400), rng.integers(1, 4, 400)).tolist()
+    shared = SharedTexts(texts, rows, [len(texts[row]) for row in rows])
+    sampler = TextGroupedSampler(shared, batch_size=8, seed=0)
+    first, second = list(sampler), list(sampler)
+    assert sorted(first) == sorted(second) == list(range(len(rows))) and first != second and len(sampler) == len(rows)
+    assert first == list(TextGroupedSampler(shared, batch_size=8, seed=0))
+    batches = [first[start : start + 8] for start in range(0, len(first), 8)]
+    padded = sum(len(batch) * max(shared.ends[row] for row in batch) for batch in batches)
+    assert padded < 1.15 * sum(shared.ends)
+    apart = sum(
+        len({n for n, batch in enumerate(batches) if any(rows[r] == text for r in batch)}) for text in range(400)
+    )
+    assert apart < 1.3 * 400  # a text that ends one batch and begins the next
