@@ -14,36 +14,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
-from transformers import __version__
 
+from benchmarks.speed_page import page
 from benchmarks.speed_variants import TITLES, Ours, Setting, generate, load, peft_step, text_ids
 from rarec_hf.top_k import SCORES_AT_ONCE, best_items
 from rarec_hf.training.run_folder import PeakMemory
 
 RESULTS = Path(__file__).parent / "results"
+MANY = 32  # texts a batch: stored states leave room for more
+PROFILED = (
+    "bare forward",
+    "PEFT step",
+    "paper's layout, step, without the alignment loss",
+    "after_text, step, stored states",
+)
 POSITIONS = 6  # readings of a text: after its title 7, 8, ... 12
 SCORING_WIDTH, SCORING_K = 64, 10
-# what, over what, target, units of the first and of the second
-TARGETS = (
-    ("paper's layout, step, without the alignment loss", "PEFT step", 0.68),
-    ("paper's layout, step, alignment loss on known text states", "PEFT step", 0.75),
-    ("after_text, step, with the text pass", "PEFT step", 0.35),
-    ("after_text, step, stored states", "PEFT step", 0.06),
-    ("every position, stored states, a target", "PEFT step, a text", 0.03),
-    ("answer, 23 K items", "bare forward", 1.08),
-    ("answer after one new title, kept states", "answer, 23 K items", 0.20),
-    ("answer, 23 K items", "generate 10 beams x 4 tokens", 0.20),
-    ("best items", "product and top-k", 1.3),
-)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -68,6 +62,8 @@ def variants(setting: Setting) -> dict:
     after = Ours(backbone, setting, "after_text")
     stored = Ours(backbone, setting, "after_text")
     stored.store_texts()
+    many = Ours(backbone, replace(setting, batch=MANY), "after_text")
+    many.store_texts()
     answering = Ours(backbone, setting, "after_text", score="encoder_plus_llm")
     answering.index()
     kept = Ours(backbone, setting, "after_text", score="encoder_plus_llm")
@@ -90,6 +86,7 @@ def variants(setting: Setting) -> dict:
         "paper's layout, step, alignment loss on known text states": (aligned.user_step(), None),
         "after_text, step, with the text pass": (after.user_step(), None),
         "after_text, step, stored states": (stored.user_step(), None),
+        "after_text, step, stored states, 32 texts": (many.user_step(), None),
         "every position, stored states": (stored.user_step(positions, shared=True), None),
         "answer, 23 K items": (answering.answer(), forget_instruction),
         "answer after one new title, kept states": (kept.answer(), keep_before),
@@ -107,7 +104,8 @@ def timed(run, device: str) -> float:
     return time.perf_counter() - start
 
 
-def measure(setting: Setting, rounds: int) -> dict[str, list[float]]:
+def measure(setting: Setting, rounds: int) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
+    """Seconds of each round by variant, and where the time of some goes: shares of the heaviest operations."""
     runs = variants(setting)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in tqdm(range(rounds + 1), desc="Rounds", unit="round"):
@@ -120,8 +118,19 @@ def measure(setting: Setting, rounds: int) -> dict[str, list[float]]:
     seconds["every position, stored states, a target"] = [
         s / (setting.batch * POSITIONS) for s in seconds.pop("every position, stored states")
     ]
+    name = "after_text, step, stored states, 32 texts"
+    seconds[f"{name}, a text"] = [s / MANY for s in seconds.pop(name)]
     seconds["PEFT step, a text"] = [s / setting.batch for s in seconds["PEFT step"]]
-    return seconds
+    return seconds, {name: profiled(runs[name][0]) for name in PROFILED}
+
+
+def profiled(run) -> dict[str, float]:
+    with torch.profiler.profile() as profile:
+        run()
+    times = {e.key: e.self_cpu_time_total + getattr(e, "self_device_time_total", 0) for e in profile.key_averages()}
+    total = sum(times.values())
+    heaviest = sorted(times, key=times.get, reverse=True)[:4]
+    return {key.removeprefix("aten::"): times[key] / total for key in heaviest}
 
 
 @torch.no_grad()
@@ -208,69 +217,13 @@ def main() -> None:
     scoring, peaks = measure_scoring(
         arguments.scoring_users, arguments.scoring_items, arguments.scoring_rounds, arguments.device
     )
-    seconds = measure(setting, arguments.rounds) | scoring
+    seconds, profile = measure(setting, arguments.rounds)
+    seconds |= scoring
     peak = matmul_peak(setting.dtype, setting.device)
-    text = page(arguments, setting, seconds, memory, peaks, peak)
+    text = page(arguments, setting, seconds, memory, peaks, peak, profile, SCORING_WIDTH)
     print(text)
     if arguments.output:
         Path(arguments.output).write_text(text, "utf-8")
-
-
-def page(arguments, setting: Setting, seconds, memory, peaks, peak: float) -> str:
-    device = torch.cuda.get_device_name() if setting.device == "cuda" else f"{torch.get_num_threads()} threads"
-    lines = [
-        "# Speed",
-        "",
-        f"`python -m benchmarks.speed --backbone {arguments.backbone} --dtype {arguments.dtype} "
-        f"--device {arguments.device} --rounds {arguments.rounds}`",
-        "",
-        f"{setting.batch} texts of 124 tokens, readout of 4, {setting.soft_prompts} soft prompts; {device}, torch "
-        f"{torch.__version__}, transformers {__version__}, {platform.machine()}. Ratios are medians over rounds of "
-        "the ratio within a round. The PEFT step has the language-modelling head and loss; ours never do.",
-        "",
-        "| what | over | ratio | smallest to largest | target | met |",
-        "| :--- | :--- | ---: | ---: | ---: | :--- |",
-    ]
-    for what, over, target in TARGETS:
-        ratios = [a / b for a, b in zip(seconds[what], seconds[over], strict=True)]
-        ratio = statistics.median(ratios)
-        met = "yes" if ratio <= target else "no"
-        lines.append(f"| {what} | {over} | {ratio:.3f} | {min(ratios):.3f} to {max(ratios):.3f} | {target} | {met} |")
-    share = memory["after_text"] / memory["peft"]
-    lines += [
-        f"| peak memory above the weights, after_text step | PEFT step | {share:.3f} | | 0.25 | "
-        f"{'yes' if share <= 0.25 else 'no'} |",
-        "",
-        f"Peak memory above the loaded weights of two training steps: PEFT {memory['peft']:.2f} GiB, paper's layout "
-        f"{memory['paper']:.2f}, after_text {memory['after_text']:.2f}. Best items: {peaks[0]:.2f} GiB for "
-        f"{arguments.scoring_users // 4:,} users, {peaks[1]:.2f} for {arguments.scoring_users:,}, of "
-        f"{arguments.scoring_items:,} items x {SCORING_WIDTH}.",
-        "",
-        "| | median s | texts/s | tokens/s | share of matmul peak |",
-        "| :--- | ---: | ---: | ---: | ---: |",
-    ]
-    config = load(setting).config.get_text_config(decoder=True)
-    # Multiplications of a token in the layers' matrices, attention and head left out
-    width = config.num_key_value_heads * config.head_dim
-    a_layer = config.hidden_size * (2 * config.num_attention_heads * config.head_dim + 2 * width)
-    a_token = 2 * config.num_hidden_layers * (a_layer + 3 * config.hidden_size * config.intermediate_size)
-    passes = {"bare forward": 1, "PEFT step": 2, "paper's layout, step, without the alignment loss": 2,
-              "answer, 23 K items": 1, "after_text, step, with the text pass": 1}  # fmt: skip
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        if "a target" in name or "a text" in name or name in ("best items", "product and top-k"):
-            lines.append(f"| {name} | {median:.4f} | | | |")
-            continue
-        tokens = setting.batch * 128 / median
-        used = f"{passes[name] * tokens * a_token / peak:.0%}" if name in passes else ""
-        lines.append(f"| {name} | {median:.3f} | {setting.batch / median:.1f} | {tokens:.0f} | {used} |")
-    lines += [
-        "",
-        f"The machine's matmul peak, a product of 2,048 x 2,048 matrices: {peak / 1e9:.0f} GFLOP/s. The share counts "
-        "the layers' matrices only, forward and, for the steps through the whole text, backward to their inputs.",
-        "",
-    ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

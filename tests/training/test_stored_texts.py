@@ -176,3 +176,22 @@ def test_kept_texts_give_up_what_was_not_used_for_longest():
     assert len(kept) == 3 and kept.n_bytes == kept.max_bytes
     kept.put(text_key([4]), text(99))  # more than all
     assert len(kept) == 0 and kept.n_bytes == 0
+
+
+@pytest.mark.parametrize("model_type", ["lfm2_moe", "falcon_h1", "glm_moe_dsa", "gemma4_text"])
+def test_states_of_hybrids_indexers_and_unlike_layers_are_stored_too(make_model, tmp_path, model_type):
+    from benchmarks.backbones.tiny import VOCABULARY, tiny_model
+
+    model = make_model(backbone=tiny_model(model_type).eval())
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(5, VOCABULARY, (length,), generator=generator).tolist() for length in (7, 4, 7)]
+    stored = store(model, tmp_path, texts)
+    ids, mask = padded([texts[0], texts[2]])  # of one length, as hybrids need them
+    readout, vectors = torch.tensor([6, 7]), torch.randn(2, 1, 16, generator=generator)
+    fresh = model.read("user", ids, mask, readout, vectors)
+    model.stored_texts, counted = stored, Counted(model)
+    found = model.read("user", ids, mask, readout, vectors)
+    assert counted.rows == 2  # the readouts
+    torch.testing.assert_close(found.state, fresh.state, atol=1e-4, rtol=1e-4)
+    other = model.read("user", ids.flip(0), mask, readout, vectors)
+    assert (other.state - fresh.state).abs().max() > 1e-3
