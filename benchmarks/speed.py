@@ -76,9 +76,6 @@ def variants(setting: Setting) -> dict:
         kept.model.keep_texts(max_gib=8)
         kept.answer([history[:-1] for history in kept.histories])()
 
-    def forget_instruction() -> None:
-        answering.model._opening = None
-
     return {
         "bare forward": (torch.no_grad()(lambda: bare(input_ids=ids, use_cache=False)), None),
         "PEFT step": (peft_step(backbone, setting, ids), None),
@@ -88,7 +85,7 @@ def variants(setting: Setting) -> dict:
         "after_text, step, stored states": (stored.user_step(), None),
         "after_text, step, stored states, 32 texts": (many.user_step(), None),
         "every position, stored states": (stored.user_step(positions, shared=True), None),
-        "answer, 23 K items": (answering.answer(), forget_instruction),
+        "answer, 23 K items": (answering.answer(), None),
         "answer after one new title, kept states": (kept.answer(), keep_before),
         "generate 10 beams x 4 tokens": (generate(backbone, ids), None),
     }
