@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from benchmarks.overhead import timed
 from benchmarks.speed_page import page
 from benchmarks.speed_variants import TITLES, Ours, Setting, generate, load, peft_step, text_ids
 from rarec_hf.top_k import SCORES_AT_ONCE, best_items
@@ -55,7 +56,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def variants(setting: Setting) -> dict:
-    """Each variant: a function, and how many times it may be called before a preparation that is not timed."""
+    """Each variant: a function, and what must be done before each of its calls, which is not timed; or None."""
     backbone = load(setting)
     paper = Ours(backbone, setting, "before_text")
     aligned = Ours(backbone, setting, "before_text", alignment_weight=0.1)
@@ -89,16 +90,6 @@ def variants(setting: Setting) -> dict:
         "answer after one new title, kept states": (kept.answer(), keep_before),
         "generate 10 beams x 4 tokens": (generate(backbone, ids), None),
     }
-
-
-def timed(run, device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def measure(setting: Setting, rounds: int) -> tuple[dict[str, list[float]], dict[str, dict[str, float]]]:
@@ -158,20 +149,20 @@ def measure_scoring(
     torch.testing.assert_close(values, expected)
     peaks = []
     for n in (n_users // 4, n_users):
+        ours(n)
         peaks.append(peak_gib(lambda n=n: ours(n), device))
     return seconds, peaks
 
 
 def peak_gib(run, device: str) -> float:
     """How much more memory than before the run takes at its peak."""
-    run()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**30
     with PeakMemory(0.002) as before:
-        time.sleep(0.1)
+        time.sleep(0.2)
     with PeakMemory(0.002) as peak:
         run()
     return max(0.0, (peak.gib or 0.0) - (before.gib or 0.0))
@@ -182,16 +173,7 @@ def memory_of(which: str, setting: Setting) -> float:
     backbone = load(setting)
     ours = Ours(backbone, setting, "before_text" if which == "paper" else "after_text")
     step = peft_step(backbone, setting, text_ids(ours)) if which == "peft" else ours.user_step()
-    if setting.device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step(), step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**30
-    with PeakMemory(0.002) as before:
-        time.sleep(0.2)
-    with PeakMemory(0.002) as peak:
-        step(), step()
-    return peak.gib - before.gib
+    return peak_gib(lambda: (step(), step()), setting.device)
 
 
 def matmul_peak(dtype: torch.dtype, device: str, size: int = 2048) -> float:

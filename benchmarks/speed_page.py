@@ -39,7 +39,7 @@ def page(arguments, setting: Setting, seconds, memory, peaks, peak: float, profi
         "# Speed",
         "",
         f"`python -m benchmarks.speed --backbone {arguments.backbone} --dtype {arguments.dtype} "
-        f"--device {arguments.device} --rounds {arguments.rounds}`",
+        f"--device {arguments.device} --rounds {arguments.rounds} --scoring_rounds {arguments.scoring_rounds}`",
         "",
         f"{setting.batch} texts of 124 tokens, readout of 4, {setting.soft_prompts} soft prompts; {device}, torch "
         f"{torch.__version__}, transformers {__version__}, {platform.machine()}. Ratios are medians over rounds of "

@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, DynamicCache, LlamaConfig, PreTrainedTokenizerFast, Qwen3Config
 
+from benchmarks.overhead import SMOLLM2_135M
 from rarec_hf import (
     PromptTemplates,
     RARecForSequentialRecommendation,
@@ -22,10 +23,7 @@ from rarec_hf import (
 from rarec_hf.training.stored_texts import StoredTexts
 
 SHAPES = {
-    "smollm2-135m": LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-        num_key_value_heads=3, head_dim=64, tie_word_embeddings=True,
-    ),
+    "smollm2-135m": LlamaConfig(**SMOLLM2_135M),
     "qwen3-1.7b": Qwen3Config(
         vocab_size=151936, hidden_size=2048, intermediate_size=6144, num_hidden_layers=28, num_attention_heads=16,
         num_key_value_heads=8, head_dim=128, tie_word_embeddings=True,

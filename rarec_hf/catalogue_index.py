@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from .backbone_fingerprint import weights_digest, weights_fingerprint
 from .packed_texts import text_key
+from .processing_rarec import padded_texts
 from .whole_files import replacing
 
 logger = logging.get_logger(__name__)
@@ -101,20 +102,14 @@ class CatalogueMixin:
             )
         return self.processor
 
-    def _padded_texts(self, texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        device, longest = self.get_input_embeddings().weight.device, max(map(len, texts))
-        ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], device=device)
-        lengths = torch.tensor([len(text) for text in texts], device=device)
-        return ids, (torch.arange(longest, device=device) < lengths.unsqueeze(1)).long()
-
     @torch.no_grad()
     def encode_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> Tensor:
         """Mean text states `(n, hidden_size)` that the frozen LLM gives of items' texts alone, no soft prompts."""
         texts = self._need_processor().item_texts(indices)
         states = torch.empty(len(texts), self.config.text_config.get_text_config(decoder=True).hidden_size)
-        batches = list(text_batches(texts, batch_size))
+        batches, device = list(text_batches(texts, batch_size)), self.get_input_embeddings().weight.device
         for some, holders in tqdm(batches, desc="Reading item texts", unit="batch", disable=not progress):
-            means = self.text_means_of(*self._padded_texts(some), False).mean.cpu()
+            means = self.text_means_of(*padded_texts(some, device), False).mean.cpu()
             for mean, positions in zip(means, holders, strict=True):
                 states[positions] = mean
         return states
@@ -192,8 +187,9 @@ class CatalogueMixin:
         self.eval()
         vectors = self.id_encoder.item_vectors()
         texts = processor.item_texts(range(len(processor.item_ids)))
-        keys = self._item_keys(texts, vectors)
-        known = self._known_items(keys, None if resume_file is None else Path(resume_file))
+        readout = processor.item_inputs([])["item_readout_ids"]
+        keys = self._item_keys(texts, vectors, readout)
+        known = self._known_items(None if resume_file is None else Path(resume_file))
         items, missing = torch.empty(len(texts), self.score_head.width), []
         for index, key in enumerate(keys):
             if key in known:
@@ -204,7 +200,6 @@ class CatalogueMixin:
         done = torch.ones(len(texts), dtype=torch.bool)
         done[missing] = False
         batches = list(text_batches([texts[index] for index in missing], batch_size))
-        readout = processor.item_inputs([])["item_readout_ids"]
         for number, (some, holders) in enumerate(
             tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not progress), 1
         ):
@@ -221,7 +216,7 @@ class CatalogueMixin:
 
     def _encoded(self, texts: list[list[int]], rows: Tensor, readout: Tensor, id_vectors: Tensor) -> Tensor:
         """Representations of items, of which item n has text `rows[n]`."""
-        ids, mask = self._padded_texts(texts)
+        ids, mask = padded_texts(texts, self.get_input_embeddings().weight.device)
         wants_text, rows = self.score_head.uses_text, rows.to(ids.device)
         reading = self.read(
             "item", ids, mask, readout, id_vectors.unsqueeze(1).to(ids.device), wants_text, rows, mask.sum(1)[rows]
@@ -229,7 +224,7 @@ class CatalogueMixin:
         text = self.score_head.text(reading.text_state) if wants_text else None
         return self.score_head.item(reading.state, text).cpu()
 
-    def _item_keys(self, texts: list[list[int]], vectors: Tensor) -> list[bytes]:
+    def _item_keys(self, texts: list[list[int]], vectors: Tensor, readout: Tensor) -> list[bytes]:
         """What each item's representation depends on, as a digest."""
         head = self.score_head.state_dict()
         own = {name: t for name, t in head.items() if name.split(".")[0] not in self.score_head.user_side}
@@ -238,14 +233,13 @@ class CatalogueMixin:
         made_by = weights_digest(own | {"id_scale": self.id_scale})
         backbone = self.config.backbone_fingerprint or weights_fingerprint(self.language_model)
         settings = (self.config.soft_prompt_position, self.config.bidirectional, backbone)
-        readout = self.processor.item_inputs([])["item_readout_ids"].tolist()
-        shared = f"{made_by} {settings} {self.backbone.dtype} {readout}".encode()
+        shared = f"{made_by} {settings} {self.backbone.dtype} {readout.tolist()}".encode()
         return [
             hashlib.blake2b(shared + array("i", text).tobytes() + vector.tobytes(), digest_size=KEY_BYTES).digest()
             for text, vector in zip(texts, vectors.detach().float().cpu().numpy(), strict=True)
         ]
 
-    def _known_items(self, keys: list[bytes], file: Path | None) -> dict[bytes, Tensor]:
+    def _known_items(self, file: Path | None) -> dict[bytes, Tensor]:
         known: dict[bytes, Tensor] = {}
         if self._catalogue is not None and self._catalogue.items is not None and self._catalogue.keys is not None:
             known = dict(zip(map(bytes, self._catalogue.keys.tolist()), self._catalogue.items, strict=True))

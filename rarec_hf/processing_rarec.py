@@ -40,6 +40,15 @@ class SharedTexts(NamedTuple):
     ends: list[int]
 
 
+def padded_texts(texts: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Token ids and mask of texts, both `(n, longest)` and long, padded on the right."""
+    longest = max(map(len, texts), default=1)
+    ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], dtype=torch.long, device=device)
+    lengths = torch.tensor([len(text) for text in texts], dtype=torch.long, device=device)
+    mask = torch.arange(longest, device=device) < lengths.unsqueeze(1)
+    return ids.view(len(texts), longest), mask.long()
+
+
 class RARecProcessor(ProcessorMixin):
     """
     Turns histories and items into what the model reads. Titles are tokenised apart from the wording and never as
@@ -159,6 +168,7 @@ class RARecProcessor(ProcessorMixin):
         The user's text of a whole history of item indices, oldest first. Of two histories of one user whose texts
         begin at the same title, the shorter one's text is the beginning of the longer one's.
         """
+        self._check(history)
         first = max(0, len(history) - self.max_history_items)
         first = self._block_start(first, len(history))
         opening, *entries = self.templates.user_pieces([self.titles[i] for i in history[first:]])
@@ -194,14 +204,7 @@ class RARecProcessor(ProcessorMixin):
     def _padded(self, rows: list[list[int]], what: str) -> tuple[Tensor, Tensor]:
         if any(not row for row in rows):
             raise ValueError(f"A {what}'s text has no token. Give it an opening in the templates, or a title.")
-        longest = max(map(len, rows), default=1)
-        ids, mask = (
-            torch.zeros(len(rows), longest, dtype=torch.long),
-            torch.zeros(len(rows), longest, dtype=torch.long),
-        )
-        for n, row in enumerate(rows):
-            ids[n, : len(row)], mask[n, : len(row)] = torch.tensor(row), 1
-        return ids, mask
+        return padded_texts(rows)
 
     def shared_texts(self, histories: Sequence[Sequence[int]]) -> SharedTexts:
         """The texts of histories of item indices, each distinct text once and none that begins another."""
@@ -304,4 +307,4 @@ class RARecProcessor(ProcessorMixin):
         return cls(tokenizer, **table, templates=settings["templates"], **limits)
 
 
-__all__ = ["RARecProcessor", "SharedTexts", "UserText"]
+__all__ = ["RARecProcessor", "SharedTexts", "UserText", "padded_texts"]

@@ -90,7 +90,7 @@ class ReadingMixin(TextPassMixin):
         if rows is not None:
             _check_positions(side, rows, ends, lengths, len(id_vectors))
         config = self.config
-        prompts = self.soft_prompts[side](id_vectors.float() / self.id_scale) if config.use_soft_prompts else None
+        prompts = self.prompts_of(side, id_vectors)
         has_values = prompts is not None and prompts.pooled_values is not None
         aligns = self.training and config.alignment_weight > 0 and has_values
         after = config.soft_prompt_position == "after_text"
@@ -113,6 +113,10 @@ class ReadingMixin(TextPassMixin):
         if aligns:
             loss = layerwise_info_nce(prompts.pooled_values, read.values, config.alignment_temperature)
         return Reading(read.state.float(), read.text_state, loss)
+
+    def prompts_of(self, side: str, id_vectors: Tensor) -> SoftPrompts | None:
+        """Soft prompts of ID vectors `(batch, n, id_dim)`; None where the model has none."""
+        return self.soft_prompts[side](id_vectors.float() / self.id_scale) if self.config.use_soft_prompts else None
 
     def _after_text(self, ids, mask, readout_ids, prompts: SoftPrompts | None, want_text, aligns, rows=None) -> _Pass:
         """The text runs alone and without gradient; readout tokens read its cache and the soft prompts."""
@@ -152,7 +156,6 @@ class ReadingMixin(TextPassMixin):
             until, real = table_ends[:, group], used[:, group : group + 1].expand(-1, len(readout))
             columns.append(Columns.readouts(real, until + n_prompts, until, group + 1))
         tokens = readout.repeat(n_places).expand(len(ids), -1)
-        # Unused places stay unpadded inside the row: their states are never read
         states, _ = run_backbone(self.backbone, self.spec, tokens, Columns.cat(columns), past)
         last = states.unflatten(1, (n_places, len(readout)))[:, :, -1]
         return _Pass(last[rows, place], None, text.mean_values(rows, ends) if aligns else None)

@@ -53,7 +53,8 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         items, item_vectors = self.catalogue_items(), self.id_encoder.item_vectors()
         scores = np.empty((len(histories), len(items)), dtype=np.float32)
         for rows, represented, vectors in self.represent_histories(histories, batch_size, users):
-            some = self.combine(represented, items.to(represented.device), vectors, item_vectors)
+            items = items.to(represented.device)
+            some = self.combine(represented, items, vectors, item_vectors)
             scores[rows] = some.float().cpu().numpy()
         return scores
 
@@ -121,12 +122,13 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         processor = self._need_processor()
         histories = [processor.item_indices(h) for h in (history if many else [history])]
         users = self._known_users(user_ids if many or user_ids is None else [user_ids], len(histories))
-        self.catalogue_items()  # before anything is computed
+        items, item_vectors = self.catalogue_items(), self.id_encoder.item_vectors()
         answers: list[Recommendation] = [None] * len(histories)
         for rows, states, vectors in self.represent_histories(histories, batch_size, users):
             seen = [histories[row] for row in rows] if exclude_seen else None
-            values, items = self._best(states, vectors, k, seen)
-            for row, some_values, some_items in zip(rows, values.tolist(), items.tolist(), strict=True):
+            items = items.to(states.device)
+            values, chosen = self._best(states, vectors, items, item_vectors, k, seen)
+            for row, some_values, some_items in zip(rows, values.tolist(), chosen.tolist(), strict=True):
                 left = len(processor.item_ids) - (len(set(histories[row])) if exclude_seen else 0)
                 best = some_items[:left]
                 answers[row] = Recommendation(
@@ -135,9 +137,8 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         return answers if many else answers[0]
 
     @torch.no_grad()
-    def _best(self, states: Tensor, vectors: Tensor, k: int, seen) -> tuple[Tensor, Tensor]:
+    def _best(self, states: Tensor, vectors: Tensor, items: Tensor, item_vectors: Tensor, k: int, seen):
         """The best `k` items of each user, on the users' device, a piece of the catalogue at a time."""
-        items, item_vectors = self.catalogue_items().to(states.device), self.id_encoder.item_vectors()
 
         def score(users: slice, part: slice) -> Tensor:
             return self.combine(states[users], items[part], vectors[users], item_vectors[part])

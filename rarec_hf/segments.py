@@ -38,12 +38,11 @@ class Segment:
 
     def rows(self, rows: Tensor) -> Segment:
         """Some rows of the batch; a row may be taken more than once."""
-        return self._mapped(lambda tensor: tensor[rows], self.columns.rows(rows))
+        return self._mapped(lambda tensor: tensor[rows])
 
     def expanded(self, n: int) -> Segment:
         """The only row `n` times, without a copy."""
-        columns = Columns(*(getattr(self.columns, f).expand(n, -1) for f in Columns.__dataclass_fields__))
-        return self._mapped(lambda tensor: tensor.expand(n, *tensor.shape[1:]), columns)
+        return self._mapped(lambda tensor: tensor.expand(n, *tensor.shape[1:]))
 
     @classmethod
     def joined(cls, segments: Sequence[Segment]) -> Segment:
@@ -53,7 +52,7 @@ class Segment:
         longest = max(len(segment.columns) for segment in segments)
         parts = [segment._padded(longest) for segment in segments]
         first = parts[0]
-        columns = Columns(*(torch.cat([getattr(p.columns, f) for p in parts]) for f in Columns.__dataclass_fields__))
+        columns = Columns.cat([part.columns for part in parts], dim=0)
         layers = {i: tuple(torch.cat([p.layers[i][n] for p in parts]) for n in (0, 1)) for i in first.layers}
         linear = {
             i: LinearState(
@@ -69,16 +68,18 @@ class Segment:
         if more == 0:
             return self
         pad = torch.nn.functional.pad
-        columns = Columns(*(pad(getattr(self.columns, f), (0, more)) for f in Columns.__dataclass_fields__))
+        columns = self.columns.mapped(lambda field: pad(field, (0, more)))
         layers = {i: (pad(k, (0, 0, 0, more)), pad(v, (0, 0, 0, more))) for i, (k, v) in self.layers.items()}
         return Segment(columns, layers, self.linear, {i: pad(x, (0, 0, 0, more)) for i, x in self.indexer.items()})
 
-    def _mapped(self, change: Callable[[Tensor], Tensor], columns: Columns) -> Segment:
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> Segment:
+        """With a change of rows, which all that a segment holds has first."""
+
         def states(of: dict[int, Tensor]) -> dict[int, Tensor]:
             return {number: change(tensor) for number, tensor in of.items()}
 
         return Segment(
-            columns,
+            self.columns.mapped(change),
             {i: (change(k), change(v)) for i, (k, v) in self.layers.items()},
             {i: LinearState(states(s.conv), states(s.recurrent)) for i, s in self.linear.items()},
             states(self.indexer),

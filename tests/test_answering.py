@@ -143,3 +143,9 @@ def test_where_texts_cannot_be_kept_it_says_why(trained):
     with pytest.raises(ValueError, match="it takes no mask"):
         model.keep_texts()
     assert len(model.recommend(["i1"], k=3)) == 3
+
+
+@pytest.mark.parametrize("index", [-1, 12, 99])
+def test_item_indices_out_of_range_are_named(trained, index):
+    with pytest.raises(ValueError, match=r"Item indices must be within 0\.\.11"):
+        trained().score_histories([[1, index]])

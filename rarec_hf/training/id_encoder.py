@@ -48,8 +48,7 @@ class SequenceDataset(Dataset):
 
 class IDEncoderTrainer(RankingTrainer):
     """
-    A [`RankingTrainer`] whose batches hold windows of like length, so that little is computed for padding, and that
-    keeps one gradient of the embedding table, however often a step looks items up.
+    A [`RankingTrainer`] that keeps one gradient of the embedding table, however often a step looks items up.
     """
 
     def train(self, *args, **kwargs):
@@ -74,11 +73,6 @@ class IDEncoderTrainer(RankingTrainer):
             table.grad += lookups.grad
         lookups.grad = None
         return loss
-
-    def _get_train_sampler(self, train_dataset=None):
-        data = self.train_dataset if train_dataset is None else train_dataset
-        generator = torch.Generator().manual_seed(self.args.seed)
-        return LengthGroupedSampler(self.args.train_batch_size, lengths=data.lengths(), generator=generator)
 
 
 class WindowCollator:
@@ -192,35 +186,41 @@ def train_id_encoder(
         np.bincount(np.concatenate([np.asarray(s) for s in sequences]), minlength=split.interactions.n_items),
         arguments.encoder_negative_sampling,
     )
+    training = TrainingArguments(
+        output_dir=str(work_folder),
+        num_train_epochs=arguments.encoder_epochs,
+        per_device_train_batch_size=arguments.encoder_batch_size,
+        learning_rate=arguments.encoder_learning_rate,
+        weight_decay=arguments.encoder_weight_decay,
+        lr_scheduler_type=arguments.encoder_lr_scheduler,
+        warmup_steps=arguments.encoder_warmup_steps,
+        eval_strategy="epoch" if validation else "no",
+        save_strategy="epoch" if validation else "no",
+        save_total_limit=2,
+        save_only_model=True,
+        logging_strategy="epoch",
+        load_best_model_at_end=bool(validation),
+        metric_for_best_model="ndcg@10",
+        greater_is_better=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        report_to="none",
+        disable_tqdm=disable_tqdm,
+        seed=seed,
+    )
+    data = SequenceDataset(sequences, encoder.config.max_history)
+    # Windows of like length together, so that little is computed for padding
+    generator = torch.Generator().manual_seed(seed)
+    sampler = LengthGroupedSampler(training.train_batch_size, lengths=data.lengths(), generator=generator)
     trainer = IDEncoderTrainer(
         model=encoder,
-        args=TrainingArguments(
-            output_dir=str(work_folder),
-            num_train_epochs=arguments.encoder_epochs,
-            per_device_train_batch_size=arguments.encoder_batch_size,
-            learning_rate=arguments.encoder_learning_rate,
-            weight_decay=arguments.encoder_weight_decay,
-            lr_scheduler_type=arguments.encoder_lr_scheduler,
-            warmup_steps=arguments.encoder_warmup_steps,
-            eval_strategy="epoch" if validation else "no",
-            save_strategy="epoch" if validation else "no",
-            save_total_limit=2,
-            save_only_model=True,
-            logging_strategy="epoch",
-            load_best_model_at_end=bool(validation),
-            metric_for_best_model="ndcg@10",
-            greater_is_better=True,
-            remove_unused_columns=False,
-            dataloader_pin_memory=False,
-            report_to="none",
-            disable_tqdm=disable_tqdm,
-            seed=seed,
-        ),
-        train_dataset=SequenceDataset(sequences, encoder.config.max_history),
+        args=training,
+        train_dataset=data,
         eval_dataset=RankingDataset(split.interactions, validation) if validation else None,
         data_collator=collator,
         callbacks=[EarlyStoppingCallback(arguments.encoder_patience)] if validation else [],
         scorer=lambda: encoder_scorer(encoder),
+        sampler=sampler,
     )
     trainer.train()
     return encoder.eval(), trainer.state.log_history

@@ -22,6 +22,7 @@ from ..backbone_fingerprint import weights_fingerprint
 from ..catalogue_index import length_sorted_batches
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import PackedText, TextPacking, text_key
+from ..processing_rarec import padded_texts
 from ..whole_files import replacing
 
 logger = logging.get_logger(__name__)
@@ -162,11 +163,8 @@ class StoredTexts:
         # Backbones that count positions through padding get each length alone
         lengths = sorted({len(text) for text in texts}) if model.spec.equal_lengths else [None]
         for length in lengths:
-            some = [list(text) for text in texts if length in (None, len(text))]
-            longest = max(map(len, some))
-            ids = torch.tensor([text + [0] * (longest - len(text)) for text in some], device=device)
-            mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in some], device=device)
-            states = model.text_states_of(ids, mask)
+            some = [text for text in texts if length in (None, len(text))]
+            states = model.text_states_of(*padded_texts(some, device))
             yield from zip(map(text_key, some), self.packing.pack(states.segment, states.mean), strict=True)
 
     def _write(self, texts: list[tuple[bytes, PackedText]]) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from ..data import select_samples
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processing_rarec import RARecProcessor
+from ..user_cache import user_cache
 from .arguments import AlignmentArguments
 from .samples import AlignmentDataset
 from .stored_texts import StoragePlan, StoredTexts
@@ -48,8 +46,7 @@ def store_texts(
             "--text_states_gib keeps states of texts that stand before the soft prompts: it needs "
             "--soft_prompt_position after_text."
         )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rarec_hf" / "text_states"
-    stored = StoredTexts(arguments.text_states_folder or cache, model, progress)
+    stored = StoredTexts(arguments.text_states_folder or user_cache("text_states"), model, progress)
     items = model.processor.item_texts([*data.items(0).tolist(), *range(len(model.processor.item_ids))])
     plan = stored.plan([*data.texts.texts, *items], round(arguments.text_states_gib * 2**30))
     if stored.process.is_main_process:
