@@ -21,6 +21,7 @@ class AnsweringMixin:
 
     kept_texts: KeptTexts | None = None
     _opening: tuple[bytes, PackedText] | None = None
+    _kept_are_of: tuple | None = None
 
     def keep_texts(self, max_gib: float = 1.0) -> None:
         """
@@ -43,8 +44,15 @@ class AnsweringMixin:
         self.kept_texts = KeptTexts(int(max_gib * 2**30))
 
     def forget_texts(self) -> None:
-        """Keeps texts no longer."""
-        self.kept_texts = None
+        """Keeps texts no longer, and drops those kept."""
+        self.kept_texts = self._opening = None
+
+    def _drop_stale_texts(self) -> None:
+        self.forget_texts_of_other_weights()
+        if self._kept_are_of != self._states_are_of:
+            self._opening, self._kept_are_of = None, self._states_are_of
+            if self.kept_texts is not None:
+                self.kept_texts = KeptTexts(self.kept_texts.max_bytes)
 
     def _cannot_keep(self) -> str:
         """Why text and readout cannot share a pass that begins with kept text; empty if they can."""
@@ -62,6 +70,7 @@ class AnsweringMixin:
         """
         processor, was_training = self._need_processor(), self.training
         self.eval()
+        self._drop_stale_texts()
         limit, one_pass = self.config.id_encoder_config.max_history, not self._cannot_keep()
         histories = [[int(i) for i in history] for history in histories]
         texts = [processor.user_text(history) for history in histories]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 
 import torch
@@ -59,6 +60,25 @@ def _sampled_values(tensor: torch.Tensor) -> bytes:
     return values.to(torch.bfloat16).view(torch.int16).numpy().tobytes()
 
 
+def backbone_identity(model: nn.Module, recorded: str | None = None) -> str:
+    """
+    What a backbone's states depend on, in words for a digest: its weights, how they are quantised and their dtype.
+
+    Args:
+        model (`nn.Module`): the backbone.
+        recorded (`str`, *optional*): the fingerprint in the model's config, which stands in where weights are not in
+            memory.
+    """
+    if recorded is not None and any(parameter.is_meta for parameter in model.parameters()):
+        weights = recorded
+    else:
+        weights = weights_fingerprint(model)
+    quantised = getattr(getattr(model, "config", None), "quantization_config", None)
+    if hasattr(quantised, "to_dict"):
+        quantised = quantised.to_dict()
+    return f"{weights} {json.dumps(quantised, sort_keys=True, default=str)} {getattr(model, 'dtype', None)}"
+
+
 def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
     """A short hash of named tensors, every bit of them; tells which weights item representations were made by."""
     digest = hashlib.sha256()
@@ -94,4 +114,4 @@ def check_fingerprint(expected: str, model: nn.Module, address: str) -> None:
     )
 
 
-__all__ = ["check_fingerprint", "weights_digest", "weights_fingerprint"]
+__all__ = ["backbone_identity", "check_fingerprint", "weights_digest", "weights_fingerprint"]

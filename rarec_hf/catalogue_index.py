@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .backbone_fingerprint import weights_digest, weights_fingerprint
+from .backbone_fingerprint import backbone_identity, weights_digest
 from .packed_texts import text_key
 from .processing_rarec import padded_texts
 from .whole_files import replacing
@@ -189,17 +189,18 @@ class CatalogueMixin:
         texts = processor.item_texts(range(len(processor.item_ids)))
         readout = processor.item_inputs([])["item_readout_ids"]
         keys = self._item_keys(texts, vectors, readout)
-        known = self._known_items(None if resume_file is None else Path(resume_file))
-        items, missing = torch.empty(len(texts), self.score_head.width), []
-        for index, key in enumerate(keys):
-            if key in known:
-                items[index] = known[key]
-            else:
-                missing.append(index)
+        items, missing = torch.empty(len(texts), self.score_head.width), list(range(len(texts)))
+        for known_keys, known in self._known_items(None if resume_file is None else Path(resume_file)):
+            rows = {bytes(key): row for row, key in enumerate(known_keys.numpy())}
+            found = [(index, rows[keys[index]]) for index in missing if keys[index] in rows]
+            if found:
+                to, of = torch.tensor(found).T
+                items[to] = known[of]
+                missing = [index for index in missing if keys[index] not in rows]
         stacked = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
         done = torch.ones(len(texts), dtype=torch.bool)
         done[missing] = False
-        batches = list(text_batches([texts[index] for index in missing], batch_size))
+        batches, next_save = list(text_batches([texts[index] for index in missing], batch_size)), BATCHES_BETWEEN_SAVES
         for number, (some, holders) in enumerate(
             tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not progress), 1
         ):
@@ -207,7 +208,9 @@ class CatalogueMixin:
             rows = torch.tensor([row for row, group in enumerate(holders) for _ in group])
             items[indices] = self._encoded(some, rows, readout, vectors[indices.to(vectors.device)])
             done[indices] = True
-            if resume_file is not None and (number % BATCHES_BETWEEN_SAVES == 0 or number == len(batches)):
+            # Ever rarer, as each writes all there is
+            if resume_file is not None and (number >= next_save or number == len(batches)):
+                next_save = number + max(BATCHES_BETWEEN_SAVES, number // 4)
                 with replacing(Path(resume_file)) as path:
                     save_file({"items": items[done], "keys": stacked[done]}, path)
         self._catalogue = self.catalogue_of(items, stacked)
@@ -231,7 +234,7 @@ class CatalogueMixin:
         if self.config.use_soft_prompts:
             own |= self.soft_prompts["item"].state_dict()
         made_by = weights_digest(own | {"id_scale": self.id_scale})
-        backbone = self.config.backbone_fingerprint or weights_fingerprint(self.language_model)
+        backbone = backbone_identity(self.language_model, self.config.backbone_fingerprint)
         settings = (self.config.soft_prompt_position, self.config.bidirectional, backbone)
         shared = f"{made_by} {settings} {self.backbone.dtype} {readout.tolist()}".encode()
         return [
@@ -239,18 +242,18 @@ class CatalogueMixin:
             for text, vector in zip(texts, vectors.detach().float().cpu().numpy(), strict=True)
         ]
 
-    def _known_items(self, file: Path | None) -> dict[bytes, Tensor]:
-        known: dict[bytes, Tensor] = {}
+    def _known_items(self, file: Path | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Keys and representations of the present catalogue, then of the file."""
         if self._catalogue is not None and self._catalogue.items is not None and self._catalogue.keys is not None:
-            known = dict(zip(map(bytes, self._catalogue.keys.tolist()), self._catalogue.items, strict=True))
+            yield self._catalogue.keys.cpu(), self._catalogue.items.cpu()
         if file is not None and file.exists():
             try:
                 content = load_file(file)
-                if content["items"].shape[1:] == (self.score_head.width,):
-                    known |= dict(zip(map(bytes, content["keys"].tolist()), content["items"], strict=True))
+                keys, items = content["keys"], content["items"]
+                if items.shape[1:] == (self.score_head.width,) and len(keys) == len(items):
+                    yield keys, items
             except (SafetensorError, KeyError, ValueError, OSError) as problem:
                 logger.warning("%s is not a file of item representations (%s); it is not used.", file, problem)
-        return known
 
 
 __all__ = ["Catalogue", "CatalogueMixin", "length_sorted_batches", "recency_pooled", "text_batches"]

@@ -274,9 +274,20 @@ class RARecProcessor(ProcessorMixin):
         }
 
     def item_texts(self, indices: Sequence[int]) -> list[list[int]]:
-        """Token ids of the texts of item indices."""
+        """
+        Token ids of the texts of item indices.
+
+        Raises:
+            ValueError: an item has neither a title nor a wording of the prompt, so that its text has no token.
+        """
         self._check(indices)
-        return [self._item_tokens(index) for index in indices]
+        texts = [self._item_tokens(index) for index in indices]
+        if without := [self.item_ids[index] for index, text in zip(indices, texts, strict=True) if not text]:
+            raise ValueError(
+                f"The texts of {len(without)} items have no token, the first item ids: {without[:5]}. Give them a "
+                "title, or an opening in the templates."
+            )
+        return texts
 
     # files -----------------------------------------------------------------------------------------------------------
 

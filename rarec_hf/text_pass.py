@@ -55,10 +55,31 @@ class TextPassMixin:
 
     stored_texts = None  # anything with `find(key) -> PackedText | None`
     _text_means: KeptTexts | None = None
+    _states_are_of: tuple | None = None
+
+    def forget_texts_of_other_weights(self) -> None:
+        """
+        Drops what is remembered of texts where the backbone's weights changed or moved since it was computed.
+
+        Raises:
+            ValueError: `stored_texts` are another backbone's.
+        """
+        weights = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.backbone.parameters())
+        now = (id(self.stored_texts), hash(tuple(weights)))
+        if now == self._states_are_of:
+            return
+        fits = getattr(self.stored_texts, "fits", None)
+        if fits is not None and not fits(self):
+            raise ValueError(
+                "`stored_texts` hold states of another backbone, or of this one with other weights or in another "
+                "dtype. Make them anew for this model, or set `model.stored_texts = None`."
+            )
+        self._text_means, self._states_are_of = None, now
 
     @torch.no_grad()
     def text_states_of(self, ids: Tensor, mask: Tensor) -> TextStates:
         """States of the texts `(n_texts, length)`; those that `stored_texts` holds do not pass the backbone."""
+        self.forget_texts_of_other_weights()
         if self.stored_texts is None:
             return self._run_texts(ids, mask)
         found = [self.stored_texts.find(key) for key in _keys(ids, mask)]
@@ -84,6 +105,7 @@ class TextPassMixin:
         Only the means of the texts, which the alignment loss compares with in the paper's layout; in training those
         of a text are computed once and remembered.
         """
+        self.forget_texts_of_other_weights()
         if not with_values:
             return TextStates(None, self._only_means(ids, mask))
         if not self.training:

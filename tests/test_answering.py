@@ -149,3 +149,28 @@ def test_where_texts_cannot_be_kept_it_says_why(trained):
 def test_item_indices_out_of_range_are_named(trained, index):
     with pytest.raises(ValueError, match=r"Item indices must be within 0\.\.11"):
         trained().score_histories([[1, index]])
+
+
+@pytest.mark.parametrize("change", ["weights", "dtype"])
+def test_kept_texts_and_the_opening_go_with_the_weights(trained, passes, change):
+    model = trained()
+    model.keep_texts()
+    history = [[1, 2, 3, 4]]
+    before = states(model, history)
+    shapes = passes(model)
+    close(states(model, history), before)
+    assert shapes[-1][1] == len("\nNext:")  # the readout alone
+    if change == "dtype":
+        model.language_model.to(torch.bfloat16)
+    else:
+        with torch.no_grad():
+            model.backbone.layers[0].self_attn.v_proj.weight.mul_(-2)
+    shapes.clear()
+    after = states(model, history)
+    assert len(shapes) == 2 and len(model.kept_texts) == 1  # the opening, and all behind it
+    if change == "weights":
+        assert (after - before).abs().max() > 1e-3
+        model.forget_texts()
+        close(states(model, history), after)
+    else:
+        assert {text.states.dtype for text in model.kept_texts._texts.values()} == {torch.bfloat16}

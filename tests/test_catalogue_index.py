@@ -108,3 +108,22 @@ def test_text_batches_hold_each_text_once_longest_first():
     batches = list(text_batches(texts, 2))
     assert batches == [([[3, 3, 3], [2, 2]], [[3], [1, 4]]), ([[1], [4]], [[0, 2], [5]])]
     assert list(text_batches([], 2)) == []
+
+
+def test_an_item_without_any_text_is_named(trained, make_processor):
+    model = trained(indexed=False)
+    model.processor = make_processor(["a film"] * 3 + [""] + ["b"] * 8)
+    model.processor.templates = type(model.processor.templates)("User:", "\n-", "\nNext:", "", "\n{name}:", "\nLike:")
+    with pytest.raises(ValueError, match=r"texts of 1 items have no token, the first item ids: \['i3'\]"):
+        model.index_catalogue(progress=False)
+
+
+@pytest.mark.parametrize("change", ["quantised", "fingerprint"])
+def test_a_backbone_quantised_otherwise_encodes_all_anew(trained, change):
+    model = trained()
+    if change == "quantised":
+        model.language_model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+        assert model.index_catalogue(progress=False) == N_ITEMS
+    else:  # what the config records is not asked where the weights are at hand
+        model.config.backbone_fingerprint = "v1:a:b"
+        assert model.index_catalogue(progress=False) == 0

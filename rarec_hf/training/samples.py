@@ -17,8 +17,9 @@ from ..processing_rarec import RARecProcessor, SharedTexts
 
 class AlignmentDataset(Dataset):
     """
-    One row a sample: `history` (item indices, oldest first) and `target`. Not whose it is: an encoder's vector of a
-    known user has seen the whole training part, and a sample stands in its middle.
+    One row a sample: `history` (item indices, oldest first), `target` and `user`. The user tells which samples belong
+    together and never reaches the model: an encoder's vector of a known user has seen the whole training part, and a
+    sample stands in its middle.
 
     `log_q[i]` is the log of item i's share among the targets: its chance to stand in a batch as somebody's target.
 
@@ -40,7 +41,11 @@ class AlignmentDataset(Dataset):
         return len(self.samples)
 
     def __getitem__(self, row: int) -> dict:
-        sample = {"history": self.samples.history(self.interactions, row), "target": int(self.samples.targets[row])}
+        sample = {
+            "history": self.samples.history(self.interactions, row),
+            "target": int(self.samples.targets[row]),
+            "user": int(self.samples.users[row]),
+        }
         if self.texts is not None:
             sample |= {"text": self.texts.rows[row], "text_end": self.texts.ends[row]}
         return sample
@@ -57,7 +62,7 @@ class AlignmentDataset(Dataset):
 class AlignmentCollator:
     """
     Makes model inputs of a batch of samples. A target that several users share is encoded once; an item is a negative
-    of a user unless it is the user's target or stands in the user's whole history.
+    of a sample unless it is its target, stands in its whole history or is the target of another sample of its user.
 
     Args:
         max_history (`int`): latest items that the ID encoder reads.
@@ -79,6 +84,9 @@ class AlignmentCollator:
         items, targets = np.unique([sample["target"] for sample in samples], return_inverse=True)
         negatives = np.stack([~np.isin(items, sample["history"]) for sample in samples])
         negatives[np.arange(len(samples)), targets] = False
+        users = np.array([sample.get("user", -1 - n) for n, sample in enumerate(samples)])
+        first, second = np.nonzero(users[:, None] == users)
+        negatives[first, targets[second]] = False
         shared = None
         if self.texts is not None:
             used, rows = np.unique([sample["text"] for sample in samples], return_inverse=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ..backbone_fingerprint import weights_fingerprint
+from ..backbone_fingerprint import backbone_identity
 from ..catalogue_index import length_sorted_batches
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import PackedText, TextPacking, text_key
@@ -30,6 +32,7 @@ logger = logging.get_logger(__name__)
 FORMAT = "1"
 SHARD_BYTES = 2**26  # a run that is cut off loses no more than this
 PREFIX = "texts-"
+LEFTOVER_SECONDS = 3600  # a shard is written in far less
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,9 @@ class StoredTexts:
     read them.
 
     A text is known by its token ids, which say all of tokenizer, prompt and titles; the subfolder by backbone
-    fingerprint, dtype, cache layout and format. A shard's name holds its checksum: one that is truncated or was
-    changed is never read, but removed, and its texts are computed anew.
+    fingerprint, quantisation, dtype, direction, cache layout and format. A shard's name holds its checksum: one that
+    is truncated or was changed is never read, but removed, and its texts are computed anew; one that cannot be opened
+    is left alone and not used. Several runs may write into one folder at a time.
 
     Args:
         folder (`str` or `Path`): may serve several backbones.
@@ -80,15 +84,32 @@ class StoredTexts:
 
     def __init__(self, folder: str | Path, model: RARecForSequentialRecommendation, progress: bool = True):
         self.packing, self.progress = TextPacking(model.spec), progress
-        weights = model.config.backbone_fingerprint or weights_fingerprint(model.language_model)
         self.dtype = model.backbone.dtype
-        identity = f"{FORMAT} {weights} {self.dtype} {model.spec.layers}"
-        self.folder = Path(folder) / hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
+        self.folder = Path(folder) / _identity(model)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._where: dict[bytes, tuple[_Shard, int]] = {}
         self._known: set[str] = set()
+        self._refused: set[str] = set()
         self.process = PartialState()
+        if self.process.is_main_process:
+            self._remove_leftovers()
         self._scan(verify=True)
+        self._a_text = self._bytes_a_text(model)
+
+    def fits(self, model: RARecForSequentialRecommendation) -> bool:
+        """Whether the states are those of this model's backbone as it is now."""
+        return self.folder.name == _identity(model)
+
+    @torch.no_grad()
+    def _bytes_a_text(self, model) -> int:
+        """Of a text of no length: its mean, its key and length, and what linear layers remember after it."""
+        n_bytes = 4 * model.backbone.config.get_text_config(decoder=True).hidden_size + 16 + 8
+        if any(layer.linear_states for layer in model.spec.layers):
+            device = model.get_input_embeddings().weight.device
+            states = model._run_texts(*padded_texts([[0, 0]], device))
+            (text,) = self.packing.pack(states.segment, states.mean)
+            n_bytes += sum(tensor.nbytes for tensor in text.after.values())
+        return n_bytes
 
     def __len__(self) -> int:
         return len(self._where)
@@ -107,7 +128,7 @@ class StoredTexts:
         """What storing these texts will take; texts come first, first stored."""
         distinct = {text_key(text): list(text) for text in texts}
         a_token = self.packing.width * torch.empty((), dtype=self.dtype).element_size()
-        sizes = {key: len(text) * a_token for key, text in distinct.items()}
+        sizes = {key: len(text) * a_token + self._a_text for key, text in distinct.items()}
         room = min(budget_bytes - self.n_bytes, int(shutil.disk_usage(self.folder).free * 0.9))
         to_store, over = [], 0
         for key, text in distinct.items():
@@ -176,7 +197,7 @@ class StoredTexts:
             "keys": torch.tensor([list(key) for key, _ in texts], dtype=torch.uint8),
         }
         tensors |= {name: torch.stack([text.after[name] for text in packed]) for name in packed[0].after}
-        unnamed = self.folder / f"unnamed-{self.process.process_index}"
+        unnamed = self.folder / f"unnamed-{uuid.uuid4().hex}"  # its name is its checksum, which is not known yet
         with replacing(unnamed) as path:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, path)
             named = self.folder / f"{PREFIX}{_checksum(path)}.safetensors"
@@ -184,22 +205,45 @@ class StoredTexts:
 
     def _scan(self, verify: bool) -> None:
         """Takes up shards that are new in the folder; damaged ones are removed by the main process."""
-        new = sorted(path for path in self.folder.glob(f"{PREFIX}*.safetensors") if path.name not in self._known)
+        seen = self._known | self._refused
+        new = sorted(path for path in self.folder.glob(f"{PREFIX}*.safetensors") if path.name not in seen)
         for path in tqdm(
             new, desc="Checking stored texts", unit="file", disable=not (verify and self.progress and len(new) > 8)
         ):
             try:
                 if verify and _checksum(path) != path.stem.removeprefix(PREFIX):
-                    raise ValueError("its checksum is another")
+                    self._remove_damaged(path)
+                    continue
                 shard = _Shard(path)
+            except FileNotFoundError:
+                continue  # another run found it damaged
             except (OSError, ValueError, KeyError, SafetensorError) as problem:
-                logger.warning("%s is damaged (%s); its texts will be computed anew.", path, problem)
-                if self.process.is_main_process:
-                    path.unlink(missing_ok=True)
+                logger.warning("%s could not be read (%s); it is left alone, its texts are run again.", path, problem)
+                self._refused.add(path.name)
                 continue
             self._known.add(path.name)
             for row, key in enumerate(shard.keys):
                 self._where[key] = (shard, row)
+
+    def _remove_damaged(self, path: Path) -> None:
+        """Only what was read in full and is not what was written."""
+        logger.warning("%s is damaged (its checksum is another); its texts will be computed anew.", path)
+        self._refused.add(path.name)
+        if self.process.is_main_process:
+            try:
+                path.unlink(missing_ok=True)
+                self._refused.discard(path.name)  # the same texts make a file of the same name
+            except OSError as problem:
+                logger.warning("%s could not be removed: %s", path, problem)
+
+    def _remove_leftovers(self) -> None:
+        """Files of runs that were killed while they wrote."""
+        for path in [*self.folder.glob("unnamed-*"), *self.folder.glob(".unnamed-*")]:
+            try:
+                if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    path.unlink()
+            except OSError:
+                continue  # another run was first, or the folder is read-only
 
 
 class _Shard:
@@ -218,6 +262,12 @@ class _Shard:
         return PackedText(
             self.states[start:end], self.mean[row], {name: tensor[row] for name, tensor in self.tensors.items()}
         )
+
+
+def _identity(model: RARecForSequentialRecommendation) -> str:
+    backbone = backbone_identity(model.language_model, model.config.backbone_fingerprint)
+    identity = f"{FORMAT} {backbone} {model.backbone.dtype} {model.config.bidirectional} {model.spec.layers}"
+    return hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
 
 
 def _checksum(path: Path) -> str:

@@ -48,7 +48,10 @@ def store_texts(
         )
     stored = StoredTexts(arguments.text_states_folder or user_cache("text_states"), model, progress)
     items = model.processor.item_texts([*data.items(0).tolist(), *range(len(model.processor.item_ids))])
-    plan = stored.plan([*data.texts.texts, *items], round(arguments.text_states_gib * 2**30))
+    texts = data.texts.texts
+    if model.spec.every_position:  # positions are read one by one, each its own beginning of a shared text
+        texts = [texts[text][:end] for text, end in zip(data.texts.rows, data.texts.ends, strict=True)]
+    plan = stored.plan([*texts, *items], round(arguments.text_states_gib * 2**30))
     if stored.process.is_main_process:
         print(f"{plan} Folder: {stored.folder}", flush=True)
     stored.store(model, plan.to_store, arguments.encode_batch_size)

@@ -79,3 +79,14 @@ def test_samples_of_a_text_stand_together_and_lengths_are_alike():
         len({n for n, batch in enumerate(batches) if any(rows[r] == text for r in batch)}) for text in range(400)
     )
     assert apart < 1.3 * 400  # a text that ends one batch and begins the next
+
+
+def test_the_later_targets_of_a_user_are_no_negatives_of_the_earlier(make_processor):
+    samples = [
+        {"history": np.array([1]), "target": 2, "user": 4},
+        {"history": np.array([1, 2]), "target": 3, "user": 4},
+        {"history": np.array([9]), "target": 3, "user": 7},
+        {"history": np.array([8]), "target": 5, "user": 8},
+    ]
+    negatives = AlignmentCollator(make_processor(), 8)(samples)["negatives"]  # of items 2, 3, 5
+    assert negatives.tolist() == [[False, False, True], [False, False, True], [True, False, True], [True, True, False]]

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -112,9 +116,10 @@ def test_beyond_the_budget_texts_run_on_the_fly(make_model, texts, tmp_path):
     model = make_model()
     a_token = sum(s.heads * (s.key_dim + s.value_dim) for s in model.spec.shapes.values()) * 4
     stored = StoredTexts(tmp_path, model, progress=False)
-    plan = stored.plan(texts, 10 * a_token)
+    a_text = 4 * 32 + 24  # mean, key and length
+    plan = stored.plan(texts, 10 * a_token + 2 * a_text)
     assert plan.to_store == texts[:2] and plan.over_budget == 3
-    assert plan.n_bytes == 34 * a_token and "3 run on the fly" in str(plan)
+    assert plan.n_bytes == 34 * a_token + 5 * a_text and "3 run on the fly" in str(plan)
     stored.store(model, plan.to_store)
     model.stored_texts, counted = stored, Counted(model)
     ids, mask = padded(texts)
@@ -195,3 +200,95 @@ def test_states_of_hybrids_indexers_and_unlike_layers_are_stored_too(make_model,
     torch.testing.assert_close(found.state, fresh.state, atol=1e-4, rtol=1e-4)
     other = model.read("user", ids.flip(0), mask, readout, vectors)
     assert (other.state - fresh.state).abs().max() > 1e-3
+
+
+def test_a_shard_that_cannot_be_opened_is_left_alone(make_model, texts, tmp_path, monkeypatch):
+    model = make_model()
+    shard = next(store(model, tmp_path, texts).folder.glob("texts-*"))
+    opened = Path.open
+
+    def busy(self, *args, **kwargs):
+        if self == shard:
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", busy)
+        assert len(StoredTexts(tmp_path, model, progress=False)) == 0
+    assert shard.exists() and len(StoredTexts(tmp_path, model, progress=False)) == 5
+
+
+def test_two_runs_write_into_one_folder_at_a_time(make_model, texts, tmp_path):
+    model = make_model()
+    first, second = (StoredTexts(tmp_path, model, progress=False) for _ in range(2))
+    packed = list(first._computed(model, texts))
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            list(pool.map(lambda stored: stored._write(packed), (first, second)))
+    assert [path.name[:6] for path in first.folder.iterdir()] == ["texts-"]
+    assert len(StoredTexts(tmp_path, model, progress=False)) == 5
+
+
+def test_what_a_killed_run_left_is_removed_once_it_is_old(make_model, tmp_path):
+    model = make_model()
+    folder = StoredTexts(tmp_path, model, progress=False).folder
+    old, young = folder / "unnamed-1", folder / ".unnamed-2.x"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    StoredTexts(tmp_path, model, progress=False)
+    assert not old.exists() and young.exists()
+
+
+@pytest.mark.parametrize("model_type", ["falcon_h1", "llama"])
+def test_the_size_planned_is_the_size_written(make_model, tmp_path, model_type):
+    from benchmarks.backbones.tiny import tiny_model
+
+    model = make_model(backbone=tiny_model(model_type).eval())
+    texts = [[n + 5] * (n % 7 + 1) for n in range(40)]
+    stored = StoredTexts(tmp_path, model, progress=False)
+    plan = stored.plan(texts, GIB)
+    stored.store(model, plan.to_store)
+    assert plan.n_bytes <= stored.n_bytes < plan.n_bytes + 4096  # one header
+    assert stored.plan(texts, GIB).stored == 40
+    half = StoredTexts(tmp_path / "half", model, progress=False)
+    half.store(model, half.plan(texts, plan.n_bytes // 2).to_store)
+    assert 0.3 * plan.n_bytes < half.n_bytes < 0.5 * plan.n_bytes + 4096
+
+
+def test_quantised_backbones_and_the_other_direction_read_nothing_of_it(make_model, texts, tmp_path):
+    model = make_model()
+    model.config.backbone_fingerprint = "v1:recorded:before"
+    store(model, tmp_path, texts)
+    model.language_model.config.quantization_config = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    assert len(StoredTexts(tmp_path, model, progress=False)) == 0
+    del model.language_model.config.quantization_config
+    assert len(StoredTexts(tmp_path, model, progress=False)) == 5
+    model.config.bidirectional = True
+    assert len(StoredTexts(tmp_path, model, progress=False)) == 0
+
+
+def test_stored_states_of_other_weights_are_refused(make_model, texts, tmp_path):
+    model = make_model()
+    model.stored_texts = store(model, tmp_path, texts)
+    ids, mask = padded(texts)
+    model.text_states_of(ids, mask)
+    with torch.no_grad():
+        next(model.backbone.layers[0].parameters()).add_(1)
+    with pytest.raises(ValueError, match="another backbone, or of this one with other weights"):
+        model.text_states_of(ids, mask)
+    model.stored_texts = None
+    model.to(torch.float64)
+    assert model.text_states_of(ids, mask).mean is not None
+
+
+def test_means_that_are_remembered_go_with_the_weights(make_model, make_batch):
+    model = make_model(soft_prompt_position="before_text", score="dot_product")
+    batch = make_batch(processor=model.processor)
+    model.train()
+    model(**batch)
+    with torch.no_grad():
+        model.backbone.layers[0].self_attn.v_proj.weight.mul_(-2)
+    counted = Counted(model)
+    model(**batch)
+    assert counted.rows == 14  # texts again, and with soft prompts
