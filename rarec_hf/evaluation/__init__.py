@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from .alignment_map import plot_alignment
 from .baselines import ItemKNN, Popularity, TitleTfidf
+from .beyond_accuracy import TopItemsRecorder, coverage, popularity_bias
+from .blend import Blend
+from .breakdown import break_down, groupings_of
 from .charts import plot_learning_curve, plot_metrics
 from .ease import EASE
 from .evaluator import Difference, Scorer, paired_difference, rank_targets
@@ -12,6 +16,7 @@ from .report import EvaluationReport, Row
 
 __all__ = [
     "EASE",
+    "Blend",
     "Difference",
     "EvaluationReport",
     "ItemKNN",
@@ -20,11 +25,17 @@ __all__ = [
     "Row",
     "Scorer",
     "TitleTfidf",
+    "TopItemsRecorder",
+    "break_down",
+    "coverage",
+    "groupings_of",
     "metric_per_user",
     "metrics_per_user",
     "paired_difference",
+    "plot_alignment",
     "plot_learning_curve",
     "plot_metrics",
+    "popularity_bias",
     "rank_targets",
     "ranks_from_scores",
     "summarize",

@@ -86,6 +86,11 @@ class Ranks:
         """How many users the rows are of."""
         return len(self) if self.users is None else len(np.unique(self.users))
 
+    def take(self, rows: np.ndarray) -> Ranks:
+        """The rows `rows` (indices or a mask), in that order."""
+        users = None if self.users is None else self.users[rows]
+        return Ranks(self.greater[rows], self.ties[rows], self.candidates[rows], users)
+
     @classmethod
     def concatenate(cls, parts: Sequence[Ranks]) -> Ranks:
         """

@@ -1,0 +1,66 @@
+"""What is recommended beside the targets: how much of the catalogue, and how popular."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from .evaluator import Scorer
+
+
+class TopItemsRecorder:
+    """
+    A scorer that passes another one's scores on and remembers which items stood first, seen items left out.
+
+    Args:
+        scorer (`Scorer`): histories in, scores `(n, n_items)` out.
+        k (`int`): how many first items.
+    """
+
+    def __init__(self, scorer: Scorer, k: int = 10):
+        if k < 1:
+            raise ValueError(f"`k` must be at least 1, got {k}.")
+        self.scorer, self.k = scorer, k
+        self.takes_users = bool(getattr(scorer, "takes_users", False))
+        self._found: list[np.ndarray] = []
+
+    def __call__(self, histories: Sequence[np.ndarray], *users):
+        scores = self.scorer(histories, *users)
+        unseen = torch.as_tensor(scores).float().clone()
+        rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+        items = np.concatenate([np.asarray(h, dtype=np.int64) for h in histories]) if len(rows) else rows
+        unseen[torch.as_tensor(rows), torch.as_tensor(items)] = float("-inf")
+        self._found.append(unseen.topk(min(self.k, unseen.shape[1]), 1).indices.cpu().numpy())
+        return scores
+
+    @property
+    def items(self) -> np.ndarray:
+        """The first items of all histories so far, `(n, k)`."""
+        if not self._found:
+            raise ValueError("Nothing was scored yet.")
+        return np.concatenate(self._found)
+
+
+def coverage(top_items: np.ndarray, n_items: int) -> float:
+    """Share of the catalogue that stands in at least one list `(n, k)`."""
+    return len(np.unique(top_items)) / n_items
+
+
+def popularity_bias(top_items: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> float:
+    """
+    How much more popular the recommended items are than the chosen ones: the mean popularity rank of the items in
+    lists `(n, k)` less that of the targets `(n,)`, both as a share of the catalogue that is less popular (ties by
+    half). 0: as popular as what users choose; 0.5: the most popular only, where users choose evenly.
+
+    Args:
+        counts (`np.ndarray` of shape `(n_items,)`): how often each item occurs in training.
+    """
+    ordered = np.sort(counts)
+    below, upto = np.searchsorted(ordered, counts, "left"), np.searchsorted(ordered, counts, "right")
+    share = (below + upto) / (2 * len(counts))
+    return float(share[top_items].mean() - share[targets].mean())
+
+
+__all__ = ["TopItemsRecorder", "coverage", "popularity_bias"]
