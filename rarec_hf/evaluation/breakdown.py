@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.splits import Split, Targets
 from .metrics import metric_label, metric_per_user
 from .ranks import Ranks
+
+if TYPE_CHECKING:
+    from ..data.splits import Split, Targets  # needs pandas, which a reader of ranks does not
 
 DAY = {"seconds": 86_400, "milliseconds": 86_400_000, "microseconds": 86_400_000_000, "nanoseconds": 86_400 * 10**9}
 
