@@ -12,6 +12,7 @@ from .modeling_gru4rec import GRU4RecConfig, GRU4RecModel
 from .modeling_item_vectors import ItemVectorsConfig, ItemVectorsModel
 from .modeling_rarec import RARecForSequentialRecommendation, RARecOutput
 from .modeling_sasrec import SASRecConfig, SASRecModel
+from .modeling_text_sasrec import TextSASRecConfig, TextSASRecModel
 from .processing_rarec import RARecProcessor
 from .prompts import PromptTemplates
 from .recommendation import Recommendation
@@ -41,6 +42,8 @@ __all__ = [
     "Recommendation",
     "SASRecConfig",
     "SASRecModel",
+    "TextSASRecConfig",
+    "TextSASRecModel",
     "load_backbone",
     "load_tokenizer",
     "resolve_backbone",

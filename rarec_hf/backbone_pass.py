@@ -66,6 +66,7 @@ def run_backbone(
     columns: Columns,
     past: Sequence[Segment] = (),
     keep: bool = False,
+    depths: Sequence[float] = (1.0,),
 ) -> tuple[Tensor, Segment | None]:
     """
     One pass of the backbone over tokens `(batch, n)` described by `columns`, reading the `past` segments.
@@ -76,10 +77,11 @@ def run_backbone(
         base (`nn.Module`): the backbone without its head, see `base_model_of`.
         past: what stands in the cache, in order. Gradients flow into its keys and values; it is not changed.
         keep (`bool`): also return what the tokens leave in the cache, to be read by a later pass.
+        depths (`list[float]`): of which layers states are returned, side by side: 1 is the last one, 0 what enters the
+            first, anything between counts layers in proportion.
 
     Returns:
-        States of the last layer `(batch, n, hidden)`, in the order of the tokens given, and the kept `Segment` or
-        None.
+        States `(batch, n, len(depths) * hidden)`, in the order of the tokens given, and the kept `Segment` or None.
 
     Raises:
         ValueError: widths of ids and columns differ, a segment lacks a layer, the sequence is longer than the backbone
@@ -103,17 +105,29 @@ def run_backbone(
     _check_limits(spec, columns, keys, past)
     cache = build_cache(spec.layers, past, keep)
     arguments = {"position_ids": columns.position + spec.position_offset} if spec.takes_positions else {}
-    states = base(
+    output = base(
         input_ids=input_ids,
         attention_mask=_attention_mask(base, spec, columns, keys, cache),
         past_key_values=cache,
         use_cache=True,
         **arguments,
-    ).last_hidden_state
+        **({} if tuple(depths) == (1.0,) else {"output_hidden_states": True}),
+    )
+    states = output.last_hidden_state if tuple(depths) == (1.0,) else _states_at(base, output, depths)
     kept = kept_segment(cache, columns) if keep else None
     if order is not None:
         states = states.gather(1, torch.argsort(order, dim=1).unsqueeze(-1).expand_as(states))
     return states, kept
+
+
+def _states_at(base: nn.Module, output, depths: Sequence[float]) -> Tensor:
+    hidden = output.hidden_states
+    if not hidden or any(states.shape != output.last_hidden_state.shape for states in hidden):
+        raise ValueError(
+            f"{type(base).__name__} does not give the states of its inner layers, which `text_layers` {list(depths)} "
+            "asks for. Set `text_layers=[1.0]`, the last layer."
+        )
+    return torch.cat([hidden[round(depth * (len(hidden) - 1))] for depth in depths], -1)
 
 
 def _check_limits(spec: BackboneSpec, columns: Columns, keys: Columns, past: Sequence[Segment]) -> None:

@@ -104,9 +104,13 @@ class CatalogueMixin:
 
     @torch.no_grad()
     def encode_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> Tensor:
-        """Mean text states `(n, hidden_size)` that the frozen LLM gives of items' texts alone, no soft prompts."""
+        """
+        Mean text states `(n, n_layers * hidden_size)` that the frozen LLM gives of items' texts alone, no soft
+        prompts: of the layers that `text_layers` names, side by side.
+        """
         texts = self._need_processor().item_texts(indices)
-        states = torch.empty(len(texts), self.config.text_config.get_text_config(decoder=True).hidden_size)
+        hidden_size = self.config.text_config.get_text_config(decoder=True).hidden_size
+        states = torch.empty(len(texts), len(self.config.text_layers) * hidden_size)
         batches, device = list(text_batches(texts, batch_size)), self.get_input_embeddings().weight.device
         for some, holders in tqdm(batches, desc="Reading item texts", unit="batch", disable=not progress):
             means = self.text_means_of(*padded_texts(some, device), False).mean.cpu()
@@ -124,7 +128,7 @@ class CatalogueMixin:
             return
         indices = sorted({int(i) for i in indices})
         states = self.encode_texts(indices, batch_size, progress).to(self.score_head.text_mean.device)
-        self.score_head.fit_whitening(states)
+        self.score_head.fit_whitening(states, self.config.text_ridge)
         texts = states.new_full((self.config.id_encoder_config.n_items, self.score_head.text_dim), float("nan"))
         texts[indices] = self.score_head.text(states)
         self._catalogue = Catalogue(texts)
@@ -235,7 +239,8 @@ class CatalogueMixin:
             own |= self.soft_prompts["item"].state_dict()
         made_by = weights_digest(own | {"id_scale": self.id_scale})
         backbone = backbone_identity(self.language_model, self.config.backbone_fingerprint)
-        settings = (self.config.soft_prompt_position, self.config.bidirectional, backbone)
+        names = ("soft_prompt_position", "bidirectional", "text_layers", "text_opening")
+        settings = [getattr(self.config, name) for name in names] + [backbone]
         shared = f"{made_by} {settings} {self.backbone.dtype} {readout.tolist()}".encode()
         return [
             hashlib.blake2b(shared + array("i", text).tobytes() + vector.tobytes(), digest_size=KEY_BYTES).digest()

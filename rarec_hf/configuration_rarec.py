@@ -40,7 +40,11 @@ class RARecConfig(PreTrainedConfig):
         score (`str`): `"encoder_plus_llm"`: the ID encoder's own score plus what the LLM adds. `"dot_product"`: the
             paper's h_user . h_item of the last states.
         score_dim (`int`): width of the trained heads on the readout states under `"encoder_plus_llm"`.
-        text_dim (`int`): width that items' text states are whitened to, there.
+        text_layers (`list[float]`): of which layers items' text states are taken, there: 1 is the backbone's last, 0
+            its token embeddings, 0.67 two thirds of the way.
+        text_opening (`int`): tokens at the start of an item's text that are left out of its mean state.
+        text_dim (`int`): width that each of these layers' states are whitened to.
+        text_ridge (`float`): share of the mean variance added to every direction before whitening.
         pooled_history (`int`): how many of the latest items (of those the ID encoder reads) have their text states
             pooled into the user's side under
             `"encoder_plus_llm"`; 0 leaves the pooled text out.
@@ -68,7 +72,10 @@ class RARecConfig(PreTrainedConfig):
     layer_specific_projectors: bool = True
     score: str = "encoder_plus_llm"
     score_dim: int = 64
+    text_layers: tuple | list = (1.0,)
+    text_opening: int = 0
     text_dim: int = 128
+    text_ridge: float | int = 0.1
     pooled_history: int = 10
     pooling_decay: float | int = 0.7
     objective: str = "bpr"
@@ -79,6 +86,7 @@ class RARecConfig(PreTrainedConfig):
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
+        self.text_layers = [float(depth) for depth in self.text_layers]
         if isinstance(self.text_config, dict):
             self.text_config = AutoConfig.for_model(**self.text_config)
         if isinstance(self.id_encoder_config, dict):
@@ -103,6 +111,13 @@ class RARecConfig(PreTrainedConfig):
             raise ValueError(
                 "`context_length` and `pooled_history` must be at least 0 and `score_dim` and `text_dim` at least 1."
             )
+        if not self.text_layers or not all(0 <= depth <= 1 for depth in self.text_layers) or self.text_opening < 0:
+            raise ValueError(
+                "`text_layers` must name at least one depth within 0..1 and `text_opening` be at least 0, got "
+                f"{list(self.text_layers)} and {self.text_opening}."
+            )
+        if self.text_ridge <= 0:
+            raise ValueError(f"`text_ridge` must be above 0, got {self.text_ridge}.")
         if not 0 < self.pooling_decay <= 1 or self.alignment_temperature <= 0 or self.alignment_weight < 0:
             raise ValueError(
                 "Expected 0 < `pooling_decay` <= 1, `alignment_temperature` > 0 and `alignment_weight` >= 0, got "

@@ -9,11 +9,13 @@ from .modeling_comirec import ComiRecConfig, ComiRecModel
 from .modeling_gru4rec import GRU4RecConfig, GRU4RecModel
 from .modeling_item_vectors import ItemVectorsConfig, ItemVectorsModel
 from .modeling_sasrec import SASRecConfig, SASRecModel
+from .modeling_text_sasrec import TextSASRecConfig, TextSASRecModel
 
 ID_ENCODERS: dict[str, type[PreTrainedModel]] = {
     config.model_type: model
     for config, model in (
         (SASRecConfig, SASRecModel),
+        (TextSASRecConfig, TextSASRecModel),
         (ComiRecConfig, ComiRecModel),
         (GRU4RecConfig, GRU4RecModel),
         (BERT4RecConfig, BERT4RecModel),

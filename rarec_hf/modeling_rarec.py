@@ -88,7 +88,7 @@ class RARecForSequentialRecommendation(
                 f"{self.spec.after_text}. Set `soft_prompt_position='before_text'`."
             )
         hidden_size = config.text_config.get_text_config(decoder=True).hidden_size
-        self.score_head = SCORES[config.score](hidden_size, config.text_dim, config.score_dim)
+        self.score_head = SCORES[config.score](hidden_size, config.text_dim, config.score_dim, len(config.text_layers))
         self.soft_prompts = nn.ModuleDict()
         if config.use_soft_prompts:
             id_dim = config.id_encoder_config.hidden_size if config.use_id_vectors else 0

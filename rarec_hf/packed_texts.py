@@ -23,7 +23,7 @@ class PackedText:
 
     Args:
         states: `(n_tokens, width)`: keys, values and indexer keys of all layers side by side.
-        mean: `(hidden,)`: mean over tokens of the last layer's states.
+        mean: `(n_layers * hidden,)`: mean over tokens, see `TextStates`.
         after: states of linear layers after the last token, by name such as `conv.3.0` (kind, cache layer, number).
     """
 

@@ -22,7 +22,8 @@ class Reading:
 
     Args:
         state (`torch.FloatTensor` of shape `(n, hidden)`): at the readout's last token.
-        text_state (`torch.FloatTensor` of shape `(n, hidden)`, *optional*): mean over the text's tokens, read alone.
+        text_state (`torch.FloatTensor` of shape `(n, n_layers * hidden)`, *optional*): mean over the text's
+            tokens, read alone.
         alignment_loss (`torch.FloatTensor`, *optional*): of the soft prompts with the text.
     """
 

@@ -23,7 +23,7 @@ class DotProductScore(nn.Module):
 
     uses_encoder, uses_text, user_side = False, False, ()
 
-    def __init__(self, hidden_size: int, text_dim: int, score_dim: int):
+    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1):
         super().__init__()
         self.width, self.objective_scale = hidden_size, 1.0 / hidden_size
 
@@ -38,9 +38,9 @@ class EncoderPlusLLMScore(nn.Module):
     """
     The LLM's part of `y_ui = F(u, i) + g_t cos(q_u, t_i) + g_h cos(A h_u, B h_i)`, F being the ID encoder's own score.
 
-    t_i is the item's text state from the frozen LLM (mean over tokens), centred and whitened; q_u is the
-    recency-weighted mean of the history's; h_u and h_i are the readout states that the soft prompts steer. Both gains
-    start at zero, so that an untrained model ranks exactly as its ID encoder and learns only what the text adds;
+    t_i is the item's text state from the frozen LLM (mean over tokens), centred and whitened layer by layer; q_u is
+    the recency-weighted mean of the history's; h_u and h_i are the readout states that the soft prompts steer. Both
+    gains start at zero, so that an untrained model ranks exactly as its ID encoder and learns only what the text adds;
     cosines bound what a short training can do wrong. Whitening answers the narrow cone that a frozen LLM's states
     crowd in.
     """
@@ -48,12 +48,13 @@ class EncoderPlusLLMScore(nn.Module):
     uses_encoder, uses_text, objective_scale = True, True, 1.0
     user_side = ("gains", "user_head")  # what item representations do not depend on
 
-    def __init__(self, hidden_size: int, text_dim: int, score_dim: int):
+    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1):
         super().__init__()
-        self.text_dim = min(text_dim, hidden_size)
+        of_layer = min(text_dim, hidden_size)
+        self.text_dim = n_text_layers * of_layer
         self.width = self.text_dim + score_dim
-        self.register_buffer("text_mean", torch.zeros(hidden_size))
-        self.register_buffer("text_whitening", torch.eye(hidden_size, self.text_dim))
+        self.register_buffer("text_mean", torch.zeros(n_text_layers, hidden_size))
+        self.register_buffer("text_whitening", torch.eye(hidden_size, of_layer).repeat(n_text_layers, 1, 1))
         self.gains = nn.Parameter(torch.zeros(2))  # of text and readout states, in units of GAIN_UNIT
         self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
@@ -76,7 +77,7 @@ class EncoderPlusLLMScore(nn.Module):
     @torch.no_grad()
     def fit_whitening(self, text_states: Tensor, ridge: float = 0.1) -> None:
         """
-        Centres text states `(n, hidden)` of items, keeps their `text_dim` directions of largest variance and
+        Centres text states `(n, n_layers * hidden)` of items, keeps each layer's directions of largest variance and
         whitens these; uses no interactions.
 
         Args:
@@ -85,18 +86,22 @@ class EncoderPlusLLMScore(nn.Module):
         """
         if len(text_states) < 2:
             raise ValueError(f"Whitening needs the text states of at least 2 items, got {len(text_states)}.")
-        states = text_states.double()
-        centred = states - states.mean(0)
-        variance, directions = torch.linalg.eigh(centred.T @ centred / len(states))  # ascending
-        variance = variance.clamp(min=0)
-        floor = max(ridge * variance.mean().item(), torch.finfo(torch.float32).tiny)
-        scale = (variance + floor).rsqrt()[-self.text_dim :]
-        self.text_mean.copy_(states.mean(0))
-        self.text_whitening.copy_(directions[:, -self.text_dim :] * scale)
+        width = self.text_whitening.shape[2]
+        layers = text_states.double().unflatten(1, self.text_mean.shape).unbind(1)
+        for states, mean, whitening in zip(layers, self.text_mean, self.text_whitening, strict=True):
+            centred = states - states.mean(0)
+            variance, directions = torch.linalg.eigh(centred.T @ centred / len(states))  # ascending
+            variance = variance.clamp(min=0)
+            floor = max(ridge * variance.mean().item(), torch.finfo(torch.float32).tiny)
+            mean.copy_(states.mean(0))
+            whitening.copy_(directions[:, -width:] * (variance + floor).rsqrt()[-width:])
 
     def text(self, text_state: Tensor) -> Tensor:
-        """Text states `(n, hidden)` -> centred, whitened, of length 1."""
-        return nn.functional.normalize((text_state - self.text_mean) @ self.text_whitening, dim=-1)
+        """Text states `(n, n_layers * hidden)` -> `(n, text_dim)`, each layer centred, whitened and of one length, the
+        whole of length 1."""
+        centred = text_state.unflatten(1, self.text_mean.shape) - self.text_mean
+        whitened = torch.einsum("nlh,lhw->nlw", centred, self.text_whitening)
+        return nn.functional.normalize(nn.functional.normalize(whitened, dim=-1).flatten(1), dim=-1)
 
     def user(self, state: Tensor, pooled_text: Tensor) -> Tensor:
         """`(batch, width)` from readout states and the pooled text `(batch, text_dim)` of the history."""
@@ -105,7 +110,7 @@ class EncoderPlusLLMScore(nn.Module):
         return torch.cat([text_gain * pooled_text, readout_gain * readout], -1)
 
     def item(self, state: Tensor, text: Tensor) -> Tensor:
-        """`(n, width)` from readout states and text vectors `(n, hidden)`."""
+        """`(n, width)` from readout states `(n, hidden)` and text vectors `(n, text_dim)`."""
         return torch.cat([text, nn.functional.normalize(self.item_head(self.state_norm(state)), dim=-1)], -1)
 
 

@@ -22,7 +22,8 @@ class TextStates:
 
     Args:
         segment (`Segment`, *optional*): keys, values and the like, by cache layer.
-        mean (`torch.FloatTensor` of shape `(n_texts, hidden)`, *optional*): mean of the last layer's states.
+        mean (`torch.FloatTensor` of shape `(n_texts, n_layers * hidden)`, *optional*): mean states of the layers that
+            `text_layers` names, side by side, over the tokens after the opening.
         values (`list[Tensor]`, *optional*): per cache layer the mean value `(n_texts, heads * value_dim)`.
     """
 
@@ -139,8 +140,12 @@ class TextPassMixin:
         real = mask.bool()
         used = real.any(0).nonzero().flatten()
         ids, real = ids[:, used[0] : used[-1] + 1], real[:, used[0] : used[-1] + 1]
-        states, kept = run_backbone(self.backbone, self.spec, ids, Columns.text(real), keep=keep)
-        share = (real.float() / real.sum(1, keepdim=True)).to(states.device)
+        layers = self.config.text_layers
+        states, kept = run_backbone(self.backbone, self.spec, ids, Columns.text(real), keep=keep, depths=layers)
+        # The first token of a causal LM gathers attention and is huge in the middle layers: it would be all the mean
+        counted = real & (real.cumsum(1) > self.config.text_opening)
+        counted = torch.where(counted.any(1, keepdim=True), counted, real)
+        share = (counted.float() / counted.sum(1, keepdim=True)).to(states.device)
         return TextStates(kept, (share.unsqueeze(1) @ states.float()).squeeze(1))
 
 

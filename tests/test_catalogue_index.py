@@ -127,3 +127,29 @@ def test_a_backbone_quantised_otherwise_encodes_all_anew(trained, change):
     else:  # what the config records is not asked where the weights are at hand
         model.config.backbone_fingerprint = "v1:a:b"
         assert model.index_catalogue(progress=False) == 0
+
+
+def test_text_states_of_several_layers_without_the_opening(trained, make_processor):
+    model = trained(indexed=False, text_layers=[0, 0.5, 1], text_opening=3)
+    model.processor = make_processor(["a", "film b", "see c", *["x"] * 9])
+    found = model.encode_texts([0, 1, 2], progress=False)
+    for row in range(3):
+        ids = torch.tensor([model.processor.item_texts([row])[0]])
+        states = model.backbone(input_ids=ids, output_hidden_states=True).hidden_states
+        first = 3 if ids.shape[1] > 3 else 0  # a text of the opening's length is taken whole
+        expected = torch.cat([states[layer][0, first:].mean(0) for layer in (0, 2, 3)])  # three layers
+        torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=0)
+    model.prepare_texts(range(N_ITEMS), progress=False)
+    model.index_catalogue(progress=False)
+    assert model.catalogue_texts().shape == (N_ITEMS, 48)
+    model.config.text_opening = 0
+    assert model.index_catalogue(progress=False) == N_ITEMS
+
+
+def test_a_backbone_that_hides_its_inner_layers_is_named(trained):
+    model = trained(indexed=False)
+    model.config.text_layers = [0.5, 1.0]
+    forward = model.backbone.forward
+    model.backbone.forward = lambda *a, **k: forward(*a, **{**k, "output_hidden_states": False})
+    with pytest.raises(ValueError, match="does not give the states of its inner layers"):
+        model.encode_texts([0], progress=False)

@@ -21,12 +21,24 @@ from rarec_hf import (
     RARecForSequentialRecommendation,
     SASRecConfig,
     SASRecModel,
+    TextSASRecConfig,
+    TextSASRecModel,
 )
 
 SIZES = {"n_items": 12, "hidden_size": 8, "max_history": 6}
+
+
+def text_sasrec(**config):
+    model = TextSASRecModel(TextSASRecConfig(**SIZES, text_dim=5, block="pre_norm", **config))
+    texts = torch.randn(12, 5, generator=torch.Generator().manual_seed(9))
+    model.set_texts(torch.nn.functional.normalize(texts, dim=-1))
+    return model
+
+
 MAKE = {
     "sasrec": lambda **c: SASRecModel(SASRecConfig(**SIZES, **c)),
     "sasrec_pre_norm": lambda **c: SASRecModel(SASRecConfig(**SIZES, block="pre_norm", **c)),
+    "text_sasrec": text_sasrec,
     "comirec_sa": lambda **c: ComiRecModel(ComiRecConfig(**SIZES, interests=3, attention_size=16, **c)),
     "comirec_dr": lambda **c: ComiRecModel(ComiRecConfig(**SIZES, variant="dynamic_routing", interests=3, **c)),
     "gru4rec": lambda **c: GRU4RecModel(GRU4RecConfig(**SIZES, **c)),
@@ -110,7 +122,7 @@ def test_it_learns_which_items_go_together(kind, objective, steps):
     assert bool((best[0] < 6).all()) and bool((best[1] >= 6).all())
 
 
-@pytest.mark.parametrize("kind", ["sasrec", "sasrec_pre_norm", "gru4rec"])
+@pytest.mark.parametrize("kind", ["sasrec", "sasrec_pre_norm", "text_sasrec", "gru4rec"])
 def test_it_learns_who_follows_whom(kind):
     """Order matters to these; an interest of ComiRec is a mean."""
     torch.manual_seed(0)
@@ -343,3 +355,33 @@ def test_gru4rec_agrees_with_cells_by_hand():
         update, candidate = torch.sigmoid(z_x + z_h), torch.tanh(n_x + torch.sigmoid(r_x + r_h) * n_h)
         state = update * state + (1 - update) * candidate
     close(model.user_vectors(HISTORY[2:])[0, 0], state)
+
+
+def test_an_item_that_nobody_chose_stands_where_its_text_puts_it():
+    """Users go from a to b; item 11 has b's text and is in no history."""
+    torch.manual_seed(0)
+    texts = torch.eye(5)[[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 1]]
+    model = TextSASRecModel(TextSASRecConfig(**SIZES, text_dim=5, dropout=0.0))
+    model.set_texts(texts)
+    history = torch.tensor([[a] for a in (0, 1, 2, 6, 7, 8)])
+    labels = torch.tensor([[3], [4], [5], [9], [10], [9]])
+    train(model, history, labels, 80)
+    plain = train(SASRecModel(SASRecConfig(**SIZES, dropout=0.0)), history, labels, 80)
+
+    def place(of):
+        scores = of.scores(of.user_vectors(torch.tensor([[1]])), of.item_vectors())[0]
+        return int((scores > scores[11]).sum())
+
+    assert place(model) < 6 <= place(plain)
+
+
+def test_text_vectors_are_checked_and_saved(tmp_path):
+    model = encoder("text_sasrec")
+    with pytest.raises(ValueError, match=r"finite text vectors of shape \(12, 5\), one an item, got \(11, 5\)"):
+        model.set_texts(torch.zeros(11, 5))
+    with pytest.raises(ValueError, match="finite text vectors"):
+        model.set_texts(torch.full((12, 5), float("nan")))
+    model.save_pretrained(tmp_path)
+    again = TextSASRecModel.from_pretrained(tmp_path)
+    close(again.item_vectors(), model.item_vectors(), 0)
+    assert model.item_vectors().norm() > model.item_embeddings.weight.norm()

@@ -26,7 +26,7 @@ def crowded_states(n=400):
 def test_whitening_whitens(head):
     states = crowded_states()
     head.fit_whitening(states, ridge=0.0)
-    white = ((states - head.text_mean) @ head.text_whitening).double()
+    white = ((states - head.text_mean[0]) @ head.text_whitening[0]).double()
     torch.testing.assert_close(white.mean(0), torch.zeros(4, dtype=torch.double), atol=1e-3, rtol=0)
     torch.testing.assert_close(white.T @ white / len(white), torch.eye(4, dtype=torch.double), atol=1e-2, rtol=0)
 
@@ -36,7 +36,7 @@ def test_whitening_keeps_the_directions_of_largest_variance(head):
     head.fit_whitening(states, ridge=0.0)
     centred = states - states.mean(0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-    kept = head.text_whitening / head.text_whitening.norm(dim=0)
+    kept = head.text_whitening[0] / head.text_whitening[0].norm(dim=0)
     overlap = (directions[:4] @ kept).pow(2).sum()  # 4 where both span the same space
     assert overlap.item() == pytest.approx(4.0, abs=1e-3)
 
@@ -45,7 +45,7 @@ def test_ridge_damps_directions_that_hardly_vary(head):
     """Variances l become l / (l + ridge * mean l)."""
     states = crowded_states()
     head.fit_whitening(states, ridge=0.5)
-    white = (states - head.text_mean) @ head.text_whitening
+    white = (states - head.text_mean[0]) @ head.text_whitening[0]
     variance = torch.linalg.eigvalsh(
         (states - states.mean(0)).T.double() @ (states - states.mean(0)).double() / len(states)
     )
@@ -117,3 +117,16 @@ def test_dot_product_is_the_papers(head):
 
 def test_the_names_of_the_config():
     assert SCORES == {"dot_product": DotProductScore, "encoder_plus_llm": EncoderPlusLLMScore}
+
+
+def test_each_layer_is_whitened_for_itself_and_weighs_the_same():
+    first, second = crowded_states(), crowded_states().flip(1) * 100
+    one, two = EncoderPlusLLMScore(6, 4, 3), EncoderPlusLLMScore(6, 4, 3, n_text_layers=2)
+    assert (two.text_dim, two.width) == (8, 11)
+    one.fit_whitening(first)
+    both = torch.cat([first, second], 1)
+    two.fit_whitening(both)
+    text = two.text(both)
+    torch.testing.assert_close(text.norm(dim=1), torch.ones(len(text)))
+    torch.testing.assert_close(text[:, :4] * 2**0.5, one.text(first), atol=1e-4, rtol=0)
+    torch.testing.assert_close(text[:, 4:].norm(dim=1), torch.full((len(text),), 0.5**0.5))

@@ -103,7 +103,8 @@ class StoredTexts:
     @torch.no_grad()
     def _bytes_a_text(self, model) -> int:
         """Of a text of no length: its mean, its key and length, and what linear layers remember after it."""
-        n_bytes = 4 * model.backbone.config.get_text_config(decoder=True).hidden_size + 16 + 8
+        hidden_size = model.backbone.config.get_text_config(decoder=True).hidden_size
+        n_bytes = 4 * len(model.config.text_layers) * hidden_size + 16 + 8
         if any(layer.linear_states for layer in model.spec.layers):
             device = model.get_input_embeddings().weight.device
             states = model._run_texts(*padded_texts([[0, 0]], device))
@@ -266,7 +267,9 @@ class _Shard:
 
 def _identity(model: RARecForSequentialRecommendation) -> str:
     backbone = backbone_identity(model.language_model, model.config.backbone_fingerprint)
-    identity = f"{FORMAT} {backbone} {model.backbone.dtype} {model.config.bidirectional} {model.spec.layers}"
+    config = model.config
+    means = (config.text_layers, config.text_opening)
+    identity = f"{FORMAT} {backbone} {model.backbone.dtype} {config.bidirectional} {means} {model.spec.layers}"
     return hashlib.blake2b(identity.encode(), digest_size=12).hexdigest()
 
 

@@ -27,8 +27,9 @@ def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 
         texts = model.catalogue_texts()
     else:
         states = model.encode_texts(range(len(model.processor.item_ids)), batch_size, progress)
-        head = EncoderPlusLLMScore(states.shape[1], config.text_dim, config.score_dim)
-        head.fit_whitening(states)
+        n_layers = len(config.text_layers)
+        head = EncoderPlusLLMScore(states.shape[1] // n_layers, config.text_dim, config.score_dim, n_layers)
+        head.fit_whitening(states, config.text_ridge)
         texts = head.text(states)
     latest = config.pooled_history or type(config)().pooled_history
 
