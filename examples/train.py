@@ -89,9 +89,14 @@ def main() -> None:
         job.save_data(split, folder)
         describe_data(split)
 
+        texts = None
+        if encoder.encoder_type == job.TEXT_ENCODER and encoder.id_encoder is None:
+            say("\nTexts: the LLM reads the catalogue's, for the ID encoder too")
+            texts = job.read_item_texts(split, alignment, not training.disable_tqdm)
         say("\nID encoder: first without the alignment users (inside RA-Rec), then on all users (its opponent)")
         logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
-        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder)
+        vectors = texts and texts.catalogue_texts()
+        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder, vectors)
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
         test = job.test_users(split, alignment.eval_users, training.seed)
@@ -102,14 +107,15 @@ def main() -> None:
         kept = None
         logging.enable_progress_bar()
         for score in scores:
-            model, backbone_line = job.build_model(split, inner, alignment, score, kept and kept[0].language_model)
+            loaded = kept[0].language_model if kept else texts and texts.language_model
+            model, backbone_line = job.build_model(split, inner, alignment, score, loaded)
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
             say(f"\nBackbone: {backbone_line}")
             say(
                 f"Alignment: {trained:,} trained parameters, score {score}, "
                 f"soft prompts {alignment.soft_prompt_position}"
             )
-            log, drawn, selection = job.align(model, split, alignment, training)
+            log, drawn, selection = job.align(model, split, alignment, training, texts)
             if kept is None:
                 kept = (model, log, drawn, backbone_line)
                 say("\n" + selection.to_markdown())

@@ -35,7 +35,10 @@ def main() -> None:
             f"{len(split.interactions.item_index)} interactions\nSplit: {split.rule}",
             flush=True,
         )
-        inner, opponent, history = job.prepare_encoders(split, encoder, training, folder)
+        texts = None
+        if encoder.encoder_type == job.TEXT_ENCODER:
+            texts = job.read_item_texts(split, alignment, not training.disable_tqdm).catalogue_texts()
+        inner, opponent, history = job.prepare_encoders(split, encoder, training, folder, texts)
         test = job.test_users(split, alignment.eval_users, training.seed)
         report = EvaluationReport(
             rule=job.ranking_rule(split, alignment.exclude_seen), reference=encoder_name(opponent)

@@ -133,6 +133,24 @@ class CatalogueMixin:
         texts[indices] = self.score_head.text(states)
         self._catalogue = Catalogue(texts)
 
+    @torch.no_grad()
+    def take_texts_of(self, other) -> None:
+        """
+        Takes the text vectors and the whitening that another model around the same backbone and catalogue has from
+        `prepare_texts`, instead of reading the texts again.
+
+        Raises:
+            ValueError: it has none, or of other widths.
+        """
+        mine, its = self.score_head, other.score_head
+        if other._catalogue is None or other._catalogue.texts is None:
+            raise ValueError("The other model has no text vectors. Call its `prepare_texts(...)` first.")
+        if not (mine.uses_text and its.uses_text) or mine.text_whitening.shape != its.text_whitening.shape:
+            raise ValueError("Both models need a score with text vectors of the same `text_layers` and `text_dim`.")
+        mine.text_mean.copy_(its.text_mean)
+        mine.text_whitening.copy_(its.text_whitening)
+        self._catalogue = Catalogue(other._catalogue.texts)
+
     def catalogue_of(self, items: Tensor, keys: Tensor | None = None) -> Catalogue:
         """A catalogue from item representations `(n_items, width)`, whose first columns are the text vectors where the
         score has them."""
@@ -141,9 +159,13 @@ class CatalogueMixin:
 
     def catalogue_texts(self) -> Tensor:
         """Text vectors `(n_items, text_dim)` of the whole catalogue."""
-        if self._catalogue is None or self._catalogue.items is None or self._catalogue.texts is None:
-            raise ValueError("The catalogue's text vectors are not there. Call `model.index_catalogue()` first.")
-        return self._catalogue.texts
+        texts = None if self._catalogue is None else self._catalogue.texts
+        if texts is None or bool(texts[:, 0].isnan().any()):
+            raise ValueError(
+                "The catalogue's text vectors are not there. Call `model.index_catalogue()`, or `prepare_texts` of "
+                "all items."
+            )
+        return texts
 
     def catalogue_items(self) -> Tensor:
         """Representations `(n_items, width)` of the whole catalogue."""

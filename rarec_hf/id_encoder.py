@@ -111,6 +111,14 @@ class IDEncoderModel(PreTrainedModel):
             return self.item_embeddings(items)
         return nn.functional.embedding(items, self.lookup_table, sparse=True)
 
+    def candidate_vectors(self, items: Tensor) -> Tensor:
+        """Vectors `(n, width)` of item indices `(n,)`, as `item_vectors` gives them, for training on some items."""
+        return self.look_up(items)
+
+    def prompt_vectors(self, vectors: Tensor) -> Tensor:
+        """The part `(..., hidden_size)` of vectors that soft prompts are made of."""
+        return vectors
+
     def training_vectors(self, history: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """
         What is learnt from: vectors `(n, interests, hidden_size)` and the items `(n,)` that each should score highest,
@@ -151,7 +159,7 @@ class IDEncoderModel(PreTrainedModel):
         return last * (length > 0).view(-1, 1, 1)
 
     def item_vectors(self) -> Tensor:
-        """Item vectors `(n_items, hidden_size)`."""
+        """Item vectors `(n_items, width)`; the width is `hidden_size` unless a type says otherwise."""
         return self.item_embeddings.weight
 
     def scores(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
@@ -189,8 +197,8 @@ class IDEncoderModel(PreTrainedModel):
                     "the full catalogue."
                 )
             return IDEncoderOutput(loss=full_cross_entropy(vectors, self.item_vectors(), targets))
-        positive = (vectors * self.look_up(targets)).sum(-1, keepdim=True)
-        scores = torch.cat([positive, vectors @ self.look_up(negatives).T], 1)
+        positive = (vectors * self.candidate_vectors(targets)).sum(-1, keepdim=True)
+        scores = torch.cat([positive, vectors @ self.candidate_vectors(negatives).T], 1)
         if log_q is not None:
             chance = torch.cat([log_q[targets].unsqueeze(1), log_q[negatives].expand(len(targets), -1)], 1)
             scores = scores - chance

@@ -135,7 +135,7 @@ class RARecForSequentialRecommendation(
         parts = {"text_config": language_model.config, "id_encoder_config": id_encoder.config}
         model = cls(RARecConfig(**parts, **config), language_model, id_encoder)
         # The projectors see ID vectors of unit mean square, whatever scale the ID encoder works in
-        model.id_scale.copy_(vectors.float().pow(2).mean().sqrt().clamp(min=1e-8))
+        model.id_scale.copy_(id_encoder.prompt_vectors(vectors).float().pow(2).mean().sqrt().clamp(min=1e-8))
         return model
 
     # modes -----------------------------------------------------------------------------------------------------------

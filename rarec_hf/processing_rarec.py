@@ -190,6 +190,11 @@ class RARecProcessor(ProcessorMixin):
         start = -(-first // self.history_block) * self.history_block
         return start if start < length else first
 
+    @property
+    def item_opening_length(self) -> int:
+        """Tokens that stand before the title in every item's text."""
+        return len(self._opening) + len(self._tokens(self.templates.item_opening, False))
+
     def _item_tokens(self, index: int) -> list[int]:
         pieces = self.templates.item_pieces(self.titles[index], self.attributes[index])
         ids = self._opening + [t for piece in pieces for t in self._tokens(*piece)]

@@ -18,7 +18,7 @@ class PromptTemplates:
         user_opening: before the history, which follows oldest first.
         history_separator: before each title of the history.
         user_readout: after the history.
-        item_opening: before the item's title.
+        item_opening: before the item's title; its tokens are left out where an item's text states are averaged.
         attribute_format: wording between title and an attribute's value, given the attribute's `name`.
         item_readout: after the item's text.
     """
@@ -26,7 +26,7 @@ class PromptTemplates:
     user_opening: str = "A user chose these, oldest first:"
     history_separator: str = "\n- "
     user_readout: str = "\nNext choice:"
-    item_opening: str = ""
+    item_opening: str = "Item:\n"
     attribute_format: str = "\n{name}: "
     item_readout: str = "\nSimilar to:"
 

@@ -75,7 +75,7 @@ class ReadingMixin(TextPassMixin):
             text_ids, text_mask (`torch.LongTensor` of shape `(n_texts, length)`): padded on either side.
             readout_ids (`torch.LongTensor` of shape `(readout length,)`): the prompt's last words; the state at the
                 last is read.
-            id_vectors (`torch.FloatTensor` of shape `(batch, n, id_dim)`): of the ID encoder.
+            id_vectors (`torch.FloatTensor` of shape `(batch, n, width)`): of the ID encoder.
             want_text (`bool`): also give the text's own states, for the score or the alignment loss.
             rows, ends (`torch.LongTensor` of shape `(batch,)`, *optional*): several readings of one text: which text
                 each reading reads, and how many of its tokens. Without them each row reads one whole text.
@@ -116,8 +116,10 @@ class ReadingMixin(TextPassMixin):
         return Reading(read.state.float(), read.text_state, loss)
 
     def prompts_of(self, side: str, id_vectors: Tensor) -> SoftPrompts | None:
-        """Soft prompts of ID vectors `(batch, n, id_dim)`; None where the model has none."""
-        return self.soft_prompts[side](id_vectors.float() / self.id_scale) if self.config.use_soft_prompts else None
+        """Soft prompts of ID vectors `(batch, n, width)`; None where the model has none."""
+        if not self.config.use_soft_prompts:
+            return None
+        return self.soft_prompts[side](self.id_encoder.prompt_vectors(id_vectors).float() / self.id_scale)
 
     def _after_text(self, ids, mask, readout_ids, prompts: SoftPrompts | None, want_text, aligns, rows=None) -> _Pass:
         """The text runs alone and without gradient; readout tokens read its cache and the soft prompts."""

@@ -158,6 +158,22 @@ def test_recommend_from_the_shell(trained, capsys):
         run("recommend.py", str(trained), "--history", "nowhere")
 
 
+def test_an_encoder_that_reads_the_texts_too(inputs, tmp_path, capsys):
+    run("train.py", *options(inputs, tmp_path / "run", "--encoder_type", "text_sasrec", "--text_dim", "12"))
+    printed = capsys.readouterr().out
+    assert "| TextSASRec inside RA-Rec |" in printed and "| SASRec |" in printed
+    model = RARecForSequentialRecommendation.from_pretrained(tmp_path / "run")
+    assert model.config.text_layers == [0.0, 0.67] and model.config.text_opening == len("Item:\n")
+    texts = model.encode_texts(range(len(model.processor.item_ids)), progress=False)
+    torch.testing.assert_close(model.id_encoder.texts, model.score_head.text(texts), atol=1e-4, rtol=0)
+    assert model.id_encoder.texts.shape == (30, 24)
+    torch.testing.assert_close(model.catalogue_texts(), model.id_encoder.texts, atol=1e-4, rtol=0)
+    folder = tmp_path / "encoder"
+    run("train_id_encoder.py", *options(inputs, folder, "--encoder_type", "text_sasrec", "--text_dim", "12"))
+    run("train.py", *options(inputs, tmp_path / "again", "--id_encoder", str(folder)))
+    assert "TextSASRec inside RA-Rec" in (tmp_path / "again" / "metrics.md").read_text("utf-8")
+
+
 def test_an_id_encoder_alone_and_then_inside_the_llm(inputs, tmp_path, capsys):
     kind = ("--encoder_type", "comirec", "--encoder_interests", "2")
     run("train_id_encoder.py", *options(inputs, tmp_path / "encoder", *kind))

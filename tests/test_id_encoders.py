@@ -63,7 +63,8 @@ def test_vectors_after_each_item_are_those_of_the_history_cut_there(kind):
     """So nothing later is seen, and padding changes nothing."""
     model = encoder(kind)
     everywhere = model.position_vectors(HISTORY)
-    assert everywhere.shape == (3, 6, 3 if "comirec" in kind else 1, 8)
+    assert everywhere.shape == (3, 6, 3 if "comirec" in kind else 1, 8 + 5 * (kind == "text_sasrec"))
+    assert model.prompt_vectors(everywhere).shape[-1] == 8
     for row, history in enumerate(HISTORY):
         for end in range(1, int((history >= 0).sum()) + 1):
             close(everywhere[row, end - 1], model.user_vectors(history[None, :end])[0])
@@ -183,7 +184,7 @@ def test_it_goes_into_the_llm(kind, make_backbone, make_processor, tmp_path):
         backbone, encoder(kind), context_length=2, backbone_address=f"path:{tmp_path / 'lm'}"
     )
     model.processor = make_processor()
-    prompts = model.soft_prompts["user"](model.id_encoder.user_vectors(HISTORY[:1]))
+    prompts = model.prompts_of("user", model.id_encoder.user_vectors(HISTORY[:1]))
     assert len(prompts) == 2 + (3 if "comirec" in kind else 1)
     model.index_catalogue(progress=False)
     model.save_pretrained(tmp_path / "slim")
@@ -361,7 +362,7 @@ def test_an_item_that_nobody_chose_stands_where_its_text_puts_it():
     """Users go from a to b; item 11 has b's text and is in no history."""
     torch.manual_seed(0)
     texts = torch.eye(5)[[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 1]]
-    model = TextSASRecModel(TextSASRecConfig(**SIZES, text_dim=5, dropout=0.0))
+    model = TextSASRecModel(TextSASRecConfig(**SIZES, text_dim=5, text_gain=0.0, dropout=0.0))
     model.set_texts(texts)
     history = torch.tensor([[a] for a in (0, 1, 2, 6, 7, 8)])
     labels = torch.tensor([[3], [4], [5], [9], [10], [9]])
@@ -372,7 +373,7 @@ def test_an_item_that_nobody_chose_stands_where_its_text_puts_it():
         scores = of.scores(of.user_vectors(torch.tensor([[1]])), of.item_vectors())[0]
         return int((scores > scores[11]).sum())
 
-    assert place(model) < 6 <= place(plain)
+    assert place(model) < 6 <= place(plain)  # of 12
 
 
 def test_text_vectors_are_checked_and_saved(tmp_path):
@@ -384,4 +385,17 @@ def test_text_vectors_are_checked_and_saved(tmp_path):
     model.save_pretrained(tmp_path)
     again = TextSASRecModel.from_pretrained(tmp_path)
     close(again.item_vectors(), model.item_vectors(), 0)
-    assert model.item_vectors().norm() > model.item_embeddings.weight.norm()
+
+
+def test_likeness_of_texts_is_part_of_the_score():
+    model = encoder("text_sasrec", text_gain=3.0, pooled_history=2, pooling_decay=0.5)
+    plain = encoder("text_sasrec", text_gain=0.0)
+    history = HISTORY[:1, :4]
+
+    def scores(of):
+        return of.scores(of.user_vectors(history), of.item_vectors())[0]
+
+    pooled = torch.nn.functional.normalize(model.texts[1] + 0.5 * model.texts[4], dim=-1)  # the last two
+    close(scores(model) - scores(plain), 3 * model.texts @ pooled)
+    items = torch.tensor([4, 0, 11])
+    close(model.candidate_vectors(items), model.item_vectors()[items])

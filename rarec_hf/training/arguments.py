@@ -87,7 +87,13 @@ class EncoderArguments:
     missing_vectors: str = _f(
         "error", "zeros: items without a vector in the file get one of zeros.", choices=["error", "zeros"]
     )
-    encoder_type: str = _f("sasrec", "Which one is trained.", choices=["sasrec", "comirec", "gru4rec", "bert4rec"])
+    encoder_type: str = _f(
+        "sasrec",
+        "Which one is trained. text_sasrec: SASRec over ID vectors and the LLM's states of the titles together; its "
+        "opponent is a sasrec.",
+        choices=["sasrec", "text_sasrec", "comirec", "gru4rec", "bert4rec"],
+    )
+    encoder_text_gain: float = _f(10.0, "Of text_sasrec: weight of the likeness of texts beside the learned score.")
     encoder_objective: str = _f("cross_entropy", "What it is trained by.", choices=["cross_entropy", "gbce", "bpr"])
     encoder_negatives: int = _f(0, "Negatives drawn a batch; 0: the full catalogue, which only cross_entropy takes.")
     encoder_negative_sampling: str = _f(
@@ -160,7 +166,13 @@ class AlignmentArguments:
     alignment_weight: float = _f(0.1, "Weight of the per-layer InfoNCE; 0 leaves it out (ablation).")
     alignment_temperature: float = _f(0.1, "Its temperature.")
     score_dim: int = _f(64, "Width of the trained heads under encoder_plus_llm.")
-    text_dim: int = _f(128, "Width that items' text states are whitened to, there.")
+    text_layers: list[float] | None = _f(
+        None,
+        "Of which layers items' text states are taken: 0 is the token embeddings, 1 the last layer, 0.67 two thirds "
+        "of the way. Default: 1; under --encoder_type text_sasrec 0 0.67.",
+    )
+    text_dim: int = _f(128, "Width that each of these layers' states are whitened to.")
+    text_ridge: float = _f(0.05, "Share of the mean variance added to every direction before whitening.")
     pooled_history: int = _f(
         10, "Latest items whose text states are pooled under encoder_plus_llm; 0 leaves them out."
     )
@@ -264,6 +276,8 @@ def parse_arguments(argv: Sequence[str] | None = None, description: str | None =
             break
     *arguments, _ = parser.parse_args_into_dataclasses(argv)
     data, encoder, alignment, training = arguments[:4]
+    if alignment.text_layers is None:
+        alignment.text_layers = [0.0, 0.67] if encoder.encoder_type == "text_sasrec" else [1.0]
     if alignment.full_run:
         alignment.alignment_samples = 0
     if alignment.fp32:

@@ -144,6 +144,7 @@ def new_id_encoder(arguments: EncoderArguments, **fields) -> IDEncoderModel:
         "objective": arguments.encoder_objective,
         "variant": arguments.encoder_variant,
         "interests": arguments.encoder_interests,
+        "text_gain": arguments.encoder_text_gain,
     }
     known = {field.name for field in dataclasses.fields(model.config_class)}
     return model(model.config_class(**{n: v for n, v in sizes.items() if n in known}, **fields))
@@ -163,6 +164,7 @@ def train_id_encoder(
     seed: int,
     training_data: str | None,
     disable_tqdm: bool = False,
+    texts: torch.Tensor | None = None,
 ) -> tuple[IDEncoderModel, list[dict]]:
     """
     Trains an ID encoder on `sequences` and keeps the epoch with the best validation NDCG@10.
@@ -170,6 +172,8 @@ def train_id_encoder(
     Args:
         validation (`Targets`, *optional*): if not given, training runs over all of `encoder_epochs` and keeps the end.
         training_data (`str`, *optional*): digest of what it is trained on, kept in its config as provenance.
+        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): the items' text vectors, for a type
+            that reads them.
 
     Returns:
         The encoder and the Trainer's log history.
@@ -180,7 +184,10 @@ def train_id_encoder(
         n_items=split.interactions.n_items,
         training_data=training_data,
         catalogue=catalogue_digest(split.interactions.items.item_ids),
+        **({} if texts is None else {"text_dim": texts.shape[1]}),
     )
+    if texts is not None:
+        encoder.set_texts(texts)
     collator = WindowCollator(
         arguments.encoder_negatives,
         np.bincount(np.concatenate([np.asarray(s) for s in sequences]), minlength=split.interactions.n_items),

@@ -18,6 +18,7 @@ from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
 from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
+from ..modeling_sasrec import SASRecConfig, SASRecModel
 from ..processing_rarec import RARecProcessor
 from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
@@ -29,6 +30,7 @@ from .samples import AlignmentCollator, TextGroupedSampler
 from .text_stage import draw_samples, store_texts
 
 INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
+TEXT_ENCODER, TEXT_SCORE = "text_sasrec", "encoder_plus_llm"
 
 
 def load_data(arguments: DataArguments, seed: int) -> Split:
@@ -66,14 +68,34 @@ def save_data(split: Split, folder: Path) -> None:
     split.interactions.save_id_maps(folder)
 
 
+def read_item_texts(
+    split: Split, arguments: AlignmentArguments, progress: bool = True
+) -> RARecForSequentialRecommendation:
+    """
+    A model that has read the whole catalogue's texts, before there is any ID encoder (an untrained one stands in its
+    place): text states depend on none. [`align`] takes them from it.
+    """
+    model, _ = build_model(split, SASRecModel(SASRecConfig(n_items=split.interactions.n_items)), arguments, TEXT_SCORE)
+    model.prepare_texts(range(split.interactions.n_items), arguments.encode_batch_size, progress)
+    return model
+
+
 def prepare_encoders(
-    split: Split, arguments: EncoderArguments, training: RARecTrainingArguments, work_folder: Path
+    split: Split,
+    arguments: EncoderArguments,
+    training: RARecTrainingArguments,
+    work_folder: Path,
+    texts: torch.Tensor | None = None,
 ) -> tuple[IDEncoderModel, IDEncoderModel | None, list[dict]]:
     """
     The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training
     parts.
 
-    A loaded single encoder has no opponent of its own training; None is given then.
+    A loaded single encoder has no opponent of its own training; None is given then. The opponent of an encoder that
+    reads the LLM's text vectors is a SASRec of the same settings, which reads none.
+
+    Args:
+        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): for `--encoder_type text_sasrec`.
 
     Returns:
         inner encoder, opponent or None, log history of the inner encoder's training.
@@ -97,6 +119,9 @@ def prepare_encoders(
         return load(arguments.id_encoder), None, []
     if arguments.user_vectors is not None:
         raise ValueError("--user_vectors needs the item vectors of the same model: give them with --id_encoder FILE.")
+    if arguments.encoder_type == TEXT_ENCODER and texts is None:
+        raise ValueError(f"--encoder_type {TEXT_ENCODER} needs the items' text vectors; see `read_item_texts`.")
+    without_texts = replace(arguments, encoder_type="sasrec") if texts is not None else arguments
     encoders, histories = [], []
     for sequences, validation, digest, name in (
         (
@@ -107,13 +132,22 @@ def prepare_encoders(
         ),
         (split.baseline_sequences(), split.validation, None, OPPONENT_ENCODER),
     ):
+        inside = name == INNER_ENCODER
         encoder, history = train_id_encoder(
-            split, sequences, validation, arguments, work_folder / name, training.seed, digest, training.disable_tqdm
+            split,
+            sequences,
+            validation,
+            arguments if inside else without_texts,
+            work_folder / name,
+            training.seed,
+            digest,
+            training.disable_tqdm,
+            texts if inside else None,
         )
         encoders.append(encoder)
         histories.append(history)
     if arguments.encoder_refit:
-        last = replace(arguments, encoder_epochs=best_epoch(histories[1]))
+        last = replace(without_texts, encoder_epochs=best_epoch(histories[1]))
         folder = work_folder / OPPONENT_ENCODER
         sequences = split.refit_sequences()
         encoders[1], _ = train_id_encoder(
@@ -159,10 +193,12 @@ def build_model(
                 "alignment_temperature",
                 "score_dim",
                 "text_dim",
+                "text_ridge",
                 "pooled_history",
                 "popularity_correction",
             )
         },
+        text_layers=arguments.text_layers or [1.0],
     ).to(backbone.device)
     items = split.interactions.items
     model.processor = RARecProcessor(
@@ -175,6 +211,7 @@ def build_model(
         max_text_tokens=arguments.max_text_tokens,
         history_block=arguments.history_block,
     )
+    model.config.text_opening = model.processor.item_opening_length
     return model, f"{source.address}, {str(dtype).removeprefix('torch.')} ({reason})"
 
 
@@ -183,10 +220,15 @@ def align(
     split: Split,
     arguments: AlignmentArguments,
     training: RARecTrainingArguments,
+    texts: RARecForSequentialRecommendation | None = None,
 ) -> tuple[list[dict], dict, SelectionReport]:
     """
     Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, encodes the
     catalogue, and fits the gains of the LLM's parts on validation targets.
+
+    Args:
+        texts ([`RARecForSequentialRecommendation`], *optional*): of [`read_item_texts`], so that no item's text is
+            read twice for its vector.
 
     Returns:
         the Trainer's log history, what was drawn and fitted as counts, and the report of the drawn samples.
@@ -202,9 +244,11 @@ def align(
     if arguments.text_states_gib:
         plan = store_texts(model, data, arguments, not training.disable_tqdm)
         drawn |= {"texts_stored": plan.stored + len(plan.to_store), "texts_on_the_fly": plan.over_budget}
-    model.prepare_texts(
-        data.items(model.config.pooled_history), arguments.encode_batch_size, not training.disable_tqdm
-    )
+    if texts is not None and model.score_head.uses_text:
+        model.take_texts_of(texts)
+    else:
+        items = data.items(model.config.pooled_history)
+        model.prepare_texts(items, arguments.encode_batch_size, not training.disable_tqdm)
 
     def scorer():
         model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
@@ -270,6 +314,7 @@ __all__ = [
     "load_data",
     "prepare_encoders",
     "ranking_rule",
+    "read_item_texts",
     "remove_checkpoints",
     "save_data",
     "test_users",

@@ -63,7 +63,7 @@ def rank_opponents(
     if opponent is not None:
         name = encoder_name(opponent)
         rows.append((name, encoder_scorer(opponent), "trained on all users"))
-        rows.append((f"{name} inside RA-Rec", encoder_scorer(inner), "alignment users held out"))
+        rows.append((f"{encoder_name(inner)} inside RA-Rec", encoder_scorer(inner), "alignment users held out"))
     else:
         rows.append(("ID encoder", encoder_scorer(inner), "as loaded"))
     for name, scorer, note in rows:
