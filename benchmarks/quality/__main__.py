@@ -1,0 +1,147 @@
+"""What each part is worth: every row of the table on one data set, same split, same users.
+
+    python -m benchmarks.quality --dataset amazon2014-clothing --data DATA --rows all --seeds 0
+    python -m benchmarks.quality --dataset amazon2014-clothing --render
+
+DATA holds `DATASET/interactions.parquet` and `DATASET/items.parquet`. A row that is in the results already is not run
+again; `--rows` takes names, kinds (id, text, llm, ours) or all. Everything is chosen on validation targets; the test
+targets of seeded users are read once a row. Results: `benchmarks/results/quality/DATASET.md`, its charts, `.json` and
+the ranks of every user and row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.quality import page
+from benchmarks.quality.rows import ROWS
+from benchmarks.quality.world import Settings, World
+from rarec_hf.evaluation import TopItemsRecorder, coverage, popularity_bias
+from rarec_hf.evaluation.metrics import summarize
+from rarec_hf.training.ranking_trainer import RankingDataset
+from rarec_hf.user_cache import user_cache
+from rarec_hf.whole_files import replacing
+
+RESULTS = Path(__file__).parent.parent / "results" / "quality"
+
+
+def commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+def chosen(names: list[str]) -> list[str]:
+    if unknown := [name for name in names if name != "all" and name not in ROWS and name not in _kinds()]:
+        raise SystemExit(f"Unknown rows {unknown}; known are all, {', '.join(_kinds())}, {', '.join(ROWS)}.")
+    return [key for key, row in ROWS.items() if "all" in names or key in names or row.kind in names]
+
+
+def _kinds() -> list[str]:
+    return list(dict.fromkeys(row.kind for row in ROWS.values()))
+
+
+def run_row(world: World, key: str, seed: int) -> tuple[dict, pd.DataFrame] | None:
+    """One record and its users' ranks."""
+    start = time.perf_counter()
+    result = ROWS[key].make(world, seed)
+    if result is None:
+        return None
+    made = time.perf_counter() - start
+    recorder = TopItemsRecorder(result.scorer, 10)
+    ranks = world.rank(recorder, result.batch_size)
+    validation = {}
+    if ROWS[key].kind in ("id", "text"):  # the best of these is chosen there
+        known = RankingDataset(world.split.interactions, world.validation())
+        validation = summarize(known.rank(result.scorer, "Validation", batch_size=result.batch_size), (10, 100))
+    counts = np.bincount(world.split.baseline_sequences().flat(), minlength=world.n_items)
+    record = {
+        "row": key,
+        "seed": seed,
+        "metrics": {name: round(value, 5) for name, value in summarize(ranks, (10, 20, 50, 100)).items()},
+        "validation": {name: round(value, 5) for name, value in validation.items()},
+        "coverage@10": round(coverage(recorder.items, world.n_items), 4),
+        "popularity_bias@10": round(popularity_bias(recorder.items, world.test.targets.targets, counts), 4),
+        "parameters": result.parameters,
+        # An encoder from the cache took the seconds that its facts say
+        "seconds": {"making": round(made, 1), "ranking": round(time.perf_counter() - start - made, 1)},
+        "facts": result.facts,
+        "commit": commit(),
+    }
+    columns = {"row": key, "seed": seed, "greater": ranks.greater, "ties": ranks.ties}
+    return record, pd.DataFrame(columns)
+
+
+def store(path: Path, head: dict, record: dict, ranks: pd.DataFrame) -> None:
+    content = json.loads(path.read_text("utf-8")) if path.exists() else {"records": []}
+    same = [(r["row"], r["seed"]) != (record["row"], record["seed"]) for r in content["records"]]
+    records = [r for r, keep in zip(content["records"], same, strict=True) if keep] + [record]
+    order = {key: n for n, key in enumerate(ROWS)}
+    records.sort(key=lambda r: (order.get(r["row"], len(order)), r["seed"]))
+    file = path.with_suffix(".ranks.parquet")
+    if file.exists():
+        old = pd.read_parquet(file)
+        ranks = pd.concat([old[(old["row"] != record["row"]) | (old["seed"] != record["seed"])], ranks])
+    ranks = ranks.astype({"row": "category", "seed": "int16", "greater": "int32", "ties": "int32"})
+    with replacing(file) as temporary:
+        ranks.to_parquet(temporary, index=False, compression="zstd")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(head | {"records": records}, indent=1) + "\n", "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--data", help="folder of the data sets; not needed to render")
+    parser.add_argument("--rows", nargs="+", default=["all"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--eval_users", type=int, default=8000)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--cache", default=str(user_cache("quality")))
+    parser.add_argument("--again", action="store_true", help="run rows that are in the results too")
+    parser.add_argument("--render", action="store_true", help="only make the page of what is there")
+    options = parser.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
+    path = options.results / f"{options.dataset}.json"
+    if options.render:
+        page.render(path)
+        return
+    keys = chosen(options.rows)
+    world = World(Settings(options.dataset, options.data, options.cache, options.eval_users))
+    settings = {name: value for name, value in asdict(world.settings).items() if name not in ("data", "cache")}
+    head = {
+        "settings": settings,
+        "fingerprint": world.split.interactions.fingerprint(),
+        "rule": world.split.rule,
+        "users": len(world.test),
+        "n_items": world.n_items,
+        "command": f"python -m benchmarks.quality --dataset {options.dataset} --data DATA",
+    }
+    page.save_users(world, options.results / f"{options.dataset}.users.parquet")
+    if path.exists() and (found := json.loads(path.read_text("utf-8")))["settings"] != settings:
+        raise SystemExit(f"{path} was made with {found['settings']}, not {settings}; move it away first.")
+    for key in keys:
+        for seed in options.seeds if ROWS[key].seeded else options.seeds[:1]:
+            there = json.loads(path.read_text("utf-8"))["records"] if path.exists() else []
+            if not options.again and any((r["row"], r["seed"]) == (key, seed) for r in there):
+                continue
+            done = run_row(world, key, seed)
+            if done is None:
+                print(f"{key}: left out, the catalogue is too large for it", flush=True)
+                continue
+            store(path, head, *done)
+            metrics = done[0]["metrics"]
+            shown = {name: metrics[name] for name in ("hit_rate@10", "hit_rate@100", "ndcg@10")}
+            print(key, seed, shown, done[0]["seconds"], done[0]["facts"].get("weights", ""), flush=True)
+    page.render(path)
+
+
+if __name__ == "__main__":
+    main()

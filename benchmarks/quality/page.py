@@ -1,0 +1,217 @@
+"""The page that `python -m benchmarks.quality` makes of its results."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+from benchmarks.quality.rows import ROWS
+from rarec_hf.evaluation import Ranks, break_down, groupings_of, metric_per_user, plot_metrics
+from rarec_hf.evaluation.breakdown import Grouping
+from rarec_hf.evaluation.metrics import metric_label
+from rarec_hf.whole_files import replacing
+
+METRICS = ("hit_rate@10", "hit_rate@100", "ndcg@10")
+TARGETS = ("hit_rate@100", "ndcg@10")
+OURS = ("rarec", "ours_no_readout")  # the first that was run stands for the recipe
+KINDS = {"id": "no text", "text": "no LLM", "llm": "LLM", "ours": "ours"}
+
+
+def save_users(world, path: Path) -> None:
+    """Which users were measured, among how many candidates, and the groups that their targets are in."""
+    targets, interactions = world.test.targets, world.split.interactions
+    history = [len(np.unique(world.test.histories[row])) for row in range(len(targets))]
+    frame = pd.DataFrame({"user": targets.users, "candidates": interactions.n_items - np.array(history)})
+    for grouping in groupings_of(world.split, targets):
+        frame[grouping.title] = pd.Categorical.from_codes(grouping.group, list(grouping.labels))
+    with replacing(path) as temporary:
+        frame.to_parquet(temporary, index=False, compression="zstd")
+
+
+@dataclass
+class Table:
+    """Records and ranks of one data set."""
+
+    content: dict
+    users: pd.DataFrame
+    ranks: dict[tuple[str, int], Ranks]
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        users = pd.read_parquet(path.with_suffix(".users.parquet"))
+        frame = pd.read_parquet(path.with_suffix(".ranks.parquet"))
+        candidates = users["candidates"].to_numpy()
+        ranks = {
+            (str(key), int(seed)): Ranks(part["greater"].to_numpy(), part["ties"].to_numpy(), candidates)
+            for (key, seed), part in frame.groupby(["row", "seed"], observed=True)
+        }
+        return cls(json.loads(path.read_text("utf-8")), users, ranks)
+
+    @property
+    def rows(self) -> list[str]:
+        return list(dict.fromkeys(record["row"] for record in self.content["records"] if record["row"] in ROWS))
+
+    def records(self, row: str) -> list[dict]:
+        return [record for record in self.content["records"] if record["row"] == row]
+
+    def first(self, row: str) -> Ranks:
+        return self.ranks[row, self.records(row)[0]["seed"]]
+
+    def per_user(self, row: str, metric: str) -> np.ndarray:
+        """Means over seeds `(n_users,)`."""
+        return np.mean([metric_per_user(self.ranks[row, r["seed"]], metric) for r in self.records(row)], axis=0)
+
+    def best(self, kinds: tuple[str, ...], metric: str) -> str:
+        """The row of these kinds that is best on validation."""
+        rows = [row for row in self.rows if ROWS[row].kind in kinds]
+        return max(rows, key=lambda row: np.mean([r["validation"][metric] for r in self.records(row)]))
+
+    def difference(self, row: str, other: str, metric: str) -> tuple[float, float, float]:
+        """Mean difference and its 95 % bootstrap interval over users, as shares of the other's mean."""
+        base = self.per_user(other, metric)
+        differences = self.per_user(row, metric) - base
+        if not differences.any():
+            return 0.0, 0.0, 0.0
+        interval = bootstrap(
+            (differences,), np.mean, n_resamples=2000, batch=100, method="percentile", rng=np.random.default_rng(0)
+        ).confidence_interval
+        return tuple(float(value / base.mean()) for value in (differences.mean(), interval.low, interval.high))
+
+
+def share(difference: tuple[float, float, float]) -> str:
+    mean, low, high = difference
+    return f"{mean:+.1%} [{low:+.1%}, {high:+.1%}]"
+
+
+def render(path: Path) -> None:
+    """Writes the page and its chart beside the results at `path`."""
+    table = Table.load(path)
+    content = table.content
+    lines = [
+        f"# What each part is worth: {path.stem}",
+        "",
+        f"Made by `{content['command']}` (its head says how). {content['rule']} Ranked over the full catalogue of "
+        f"{content['n_items']:,} items, seen items removed, ties at the middle rank; {content['users']:,} test users "
+        f"drawn with the seed. Data fingerprint `{content['fingerprint']}`. Cells are means over seeds, with the "
+        "smallest and largest where there are several. Every user's rank in every row is in "
+        f"`{path.stem}.ranks.parquet`, the users in `{path.stem}.users.parquet`, recipes, weights and commits in "
+        f"`{path.name}`.",
+        "",
+        *_main_table(table),
+        "",
+        f"![Charts]({path.stem}.png)",
+        "",
+        "## The promises",
+        "",
+        *_promises(table),
+        "",
+        "## Who gains",
+        "",
+        *_breakdown(table),
+    ]
+    with replacing(path.with_suffix(".md")) as temporary:
+        temporary.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
+    drawn = [(ROWS[row].name, table.first(row)) for row in table.rows]
+    plot_metrics(drawn, ROWS[table.best(("id",), "ndcg@10")].name, list(TARGETS), path.with_suffix(".png"))
+
+
+def _main_table(table: Table) -> list[str]:
+    header = ["Row", "Uses", *map(metric_label, METRICS), "Coverage@10", "Popularity bias@10", "Trained parameters"]
+    lines = [header + ["Seconds"], [":---", ":---"] + ["---:"] * (len(header) - 1)]
+    for row in table.rows:
+        records = table.records(row)
+        cells = [
+            ROWS[row].name,
+            KINDS[ROWS[row].kind],
+            *(_spread([r["metrics"][m] for r in records]) for m in METRICS),
+        ]
+        cells += [f"{np.mean([r[name] for r in records]):.3f}" for name in ("coverage@10", "popularity_bias@10")]
+        seconds = np.mean([_seconds(record) for record in records])
+        lines.append([*cells, f"{records[0]['parameters']:,}", f"{seconds:.0f}"])
+    notes = [
+        "",
+        "Coverage: share of the catalogue in anybody's ten. Popularity bias: mean popularity rank of the ten items "
+        "less that of the targets, as a share of the catalogue; 0 is as popular as what users choose. Seconds: of "
+        "training (reading the texts included) and ranking, on two shared cores.",
+    ]
+    return [f"| {' | '.join(line)} |" for line in lines] + notes
+
+
+def _seconds(record: dict) -> float:
+    facts = record["facts"]
+    made = max(record["seconds"]["making"], facts.get("seconds", 0) + facts.get("alignment_seconds", 0))
+    return made + facts.get("text_seconds", 0) + record["seconds"]["ranking"]
+
+
+def _spread(values: list[float]) -> str:
+    mean = f"{np.mean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.4f}-{max(values):.4f})"
+
+
+def _promises(table: Table) -> list[str]:
+    ours = next((row for row in OURS if row in table.rows), None)
+    if ours is None:
+        return ["Our recipe was not run."]
+    lines = [
+        f"Of **{ROWS[ours].name}**, relative differences over the same users with their 95 % bootstrap intervals; the "
+        "best of the others is chosen on validation, for each metric by itself.",
+        "",
+        "| against | " + " | ".join(metric_label(metric) for metric in TARGETS) + " | goal |",
+        "| :--- | " + "---: | " * len(TARGETS) + ":--- |",
+    ]
+
+    def line(label: str, others: list[str], goal: str, row: str = ours) -> None:
+        if all(other in table.rows for other in (*others, row)):
+            cells = [share(table.difference(row, other, m)) for other, m in zip(others, TARGETS, strict=True)]
+            lines.append(f"| {label} | {' | '.join(cells)} | {goal} |")
+
+    for label, kinds, goal in (
+        ("best without text", ("id",), "+25 %"),
+        ("best without an LLM", ("id", "text"), "+5 %"),
+    ):
+        if not any(ROWS[row].kind in kinds for row in table.rows):
+            continue
+        best = [table.best(kinds, metric) for metric in TARGETS]
+        names = " / ".join(dict.fromkeys(ROWS[row].name for row in best))
+        line(f"{label}: {names}", best, goal)
+    # What is compared differs in nothing else
+    same = "ours_no_readout"
+    line("its LLM's token embeddings alone (both without readout)", ["layer0"] * 2, "+5 %", same)
+    line("an LLM with random weights (both without readout)", ["random"] * 2, "+5 %", same)
+    line("MiniLM in its place (both without readout)", ["minilm_both"] * 2, "", same)
+    line("bag of words beside it: ours + TF-IDF against SASRec + TF-IDF", ["sasrec_tfidf"] * 2, "", "ours_tfidf")
+    line("ours + TF-IDF against MiniLM's + TF-IDF", ["minilm_tfidf"] * 2, "", "ours_tfidf")
+    line("the history shuffled (both without readout)", ["ours_shuffled"] * 2, "", same)
+    for row in ("ours_no_readout", "rarec_no_prompts", "rarec_prefix", "rarec_shared", "rarec_no_context"):
+        line(ROWS[row].name, [row] * 2, "", "rarec")
+    for row in ("rarec_no_alignment", "rarec_random_samples", "rarec_permuted", "rarec_sasrec", "paper"):
+        line(ROWS[row].name, [row] * 2, "", "rarec")
+    return lines
+
+
+def _breakdown(table: Table) -> list[str]:
+    users = table.users
+    groupings = [
+        Grouping(name, tuple(map(str, users[name].cat.categories)), users[name].cat.codes.to_numpy())
+        for name in users.columns
+        if isinstance(users[name].dtype, pd.CategoricalDtype)
+    ]
+    wanted = [table.best(("id",), "ndcg@10"), "tfidf", "sasrec_tfidf", "minilm_both", "layer0", *reversed(OURS)]
+    wanted += ["ours_tfidf"]
+    rows = [(ROWS[row].name, table.first(row)) for row in dict.fromkeys(wanted) if row in table.rows]
+    lines = []
+    for metric in TARGETS:
+        lines += [break_down(rows, groupings, metric), ""]
+    lines.append(
+        "Popularity: items by their interactions in training; head, mid and tail hold a third of these each. Items "
+        "unseen in training can be ranked where a score reads titles; without text they tie or keep random vectors."
+    )
+    return lines
+
+
+__all__ = ["Table", "render", "save_users"]

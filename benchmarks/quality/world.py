@@ -1,0 +1,220 @@
+"""What all rows of one table share: the data, the users, the items' text vectors, the trained ID encoders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rarec_hf import RARecForSequentialRecommendation, load_backbone, resolve_backbone
+from rarec_hf.catalogue_index import Catalogue, recency_pooled
+from rarec_hf.data import leave_one_out, load_interactions
+from rarec_hf.data.splits import Targets
+from rarec_hf.evaluation import Blend
+from rarec_hf.id_encoder import IDEncoderModel, padded_histories
+from rarec_hf.id_encoders import ID_ENCODERS
+from rarec_hf.modeling_sasrec import SASRecConfig, SASRecModel
+from rarec_hf.scoring import EncoderPlusLLMScore
+from rarec_hf.training import job
+from rarec_hf.training.arguments import AlignmentArguments, EncoderArguments
+from rarec_hf.training.id_encoder import train_id_encoder
+from rarec_hf.training.ranking_trainer import RankingDataset
+from rarec_hf.whole_files import replacing
+
+LAYERS = [0.0, 0.67]
+WIDTH, RIDGE = 256, 0.05
+POOLED, DECAY = 10, 0.7
+
+
+@dataclass
+class Settings:
+    """Of a run; a change of any of them but `cache` makes another table."""
+
+    dataset: str
+    data: str
+    cache: str
+    eval_users: int = 8000
+    validation_users: int = 3000
+    gain_users: int = 1000
+    alignment_fraction: float = 0.05
+    max_title_tokens: int = 40
+    split_seed: int = 0
+    batch_size: int = 64
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        folder = Path(settings.data) / settings.dataset
+        interactions = load_interactions(folder / "interactions.parquet", folder / "items.parquet")
+        self.split = leave_one_out(
+            interactions, alignment_fraction=settings.alignment_fraction, seed=settings.split_seed
+        )
+        self.items, self.n_items = interactions.items, interactions.n_items
+        key = f"{interactions.fingerprint()} {asdict(replace(settings, data='', cache=''))}"
+        self.cache = Path(settings.cache) / f"{settings.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        self.cache.mkdir(parents=True, exist_ok=True)
+        seed = settings.split_seed
+        self.test = job.test_users(self.split, settings.eval_users, seed)
+        self.gain_targets = job.drawn_targets(self.split.validation, settings.gain_users, seed + 1)
+        self.texts = [
+            " ".join([title, *attributes.values()])
+            for title, attributes in zip(self.items.titles, self.items.attributes, strict=True)
+        ]
+
+    # users -----------------------------------------------------------------------------------------------------------
+
+    def validation(self, users: np.ndarray | None = None) -> Targets:
+        """Seeded validation targets, of `users` only."""
+        targets = self.split.validation if users is None else self.split.validation_of(users)
+        return job.drawn_targets(targets, self.settings.validation_users, self.settings.split_seed + 2)
+
+    def rank(self, scorer, batch_size: int = 256):
+        return self.test.rank(scorer, "Ranking", batch_size=batch_size)
+
+    def blend(self, *scorers) -> Blend:
+        known = RankingDataset(self.split.interactions, self.gain_targets)
+        return Blend.fit(scorers, known.histories, known.targets.targets)
+
+    # texts -----------------------------------------------------------------------------------------------------------
+
+    def alignment_arguments(self, **changes) -> AlignmentArguments:
+        fields = {
+            "text_layers": LAYERS,
+            "text_dim": WIDTH,
+            "text_ridge": RIDGE,
+            "max_title_tokens": self.settings.max_title_tokens,
+            "encode_batch_size": self.settings.batch_size,
+            "gain_users": self.settings.gain_users,
+        }
+        return AlignmentArguments(**fields | changes)
+
+    @cached_property
+    def backbone(self):
+        """The frozen LLM, loaded once."""
+        from rarec_hf.training.backbone_dtype import choose_dtype
+
+        return load_backbone(resolve_backbone(AlignmentArguments().backbone), dtype=choose_dtype("auto")[0])
+
+    def random_backbone(self):
+        """The same architecture with the weights that its class draws."""
+        torch.manual_seed(0)
+        model = type(self.backbone)(self.backbone.config)
+        return model.to(self.backbone.dtype).eval()
+
+    def reader(self, source: str) -> RARecForSequentialRecommendation:
+        """A model around the `"llm"` or the `"random"` backbone that knows all items' text vectors."""
+        backbone = self.backbone if source == "llm" else self.random_backbone()
+        encoder = SASRecModel(SASRecConfig(n_items=self.n_items))
+        model, _ = job.build_model(self.split, encoder, self.alignment_arguments(), job.TEXT_SCORE, backbone)
+        file = self.cache / f"texts_{source}.safetensors"
+        head = model.score_head
+        if not file.exists():
+            start = time.perf_counter()
+            model.prepare_texts(range(self.n_items), self.settings.batch_size)
+            content = {"texts": model.catalogue_texts(), "mean": head.text_mean, "whitening": head.text_whitening}
+            content["seconds"] = torch.tensor(time.perf_counter() - start)
+            with replacing(file) as path:
+                save_file({name: tensor.contiguous() for name, tensor in content.items()}, path)
+        content = load_file(file)
+        head.text_mean.copy_(content["mean"])
+        head.text_whitening.copy_(content["whitening"])
+        model._catalogue = Catalogue(content["texts"])
+        return model
+
+    def text_vectors(self, source: str) -> Tensor:
+        """
+        `(n_items, width)`, of length 1: of the `"llm"` (its token embeddings and the layer at two thirds), of its
+        token embeddings alone (`"layer0"`), of a `"random"` backbone, or of `"minilm"`.
+        """
+        if source == "layer0":
+            return torch.nn.functional.normalize(self.text_vectors("llm")[:, :WIDTH], dim=-1)
+        file = self.cache / f"texts_{source}.safetensors"
+        if source == "minilm" and not file.exists():
+            from benchmarks.quality.sentence_encoder import mean_states
+
+            start = time.perf_counter()
+            states = mean_states(self.texts)
+            head = EncoderPlusLLMScore(states.shape[1], WIDTH, 1)
+            head.fit_whitening(states, RIDGE)
+            seconds = torch.tensor(time.perf_counter() - start)
+            with replacing(file) as path:
+                save_file({"texts": head.text(states).contiguous(), "seconds": seconds}, path)
+        elif not file.exists():
+            self.reader(source)
+        return load_file(file)["texts"]
+
+    def seconds_of_texts(self, source: str) -> float:
+        self.text_vectors(source)
+        source = "llm" if source == "layer0" else source
+        return float(load_file(self.cache / f"texts_{source}.safetensors")["seconds"])
+
+    def text_scorer(self, source: str):
+        """Cosine of an item's text vector and the recency-weighted mean of the history's; nothing is trained."""
+        texts = self.text_vectors(source)
+
+        @torch.no_grad()
+        def score(histories):
+            recent = padded_histories([np.asarray(h).tolist() for h in histories], POOLED)
+            return recency_pooled(texts, recent, POOLED, DECAY) @ texts.T
+
+        return score
+
+    # ID encoders -----------------------------------------------------------------------------------------------------
+
+    def encoder(
+        self, name: str, recipes: list[dict], seed: int, texts: Tensor | None = None, all_users: bool = True
+    ) -> tuple[IDEncoderModel, dict]:
+        """
+        A trained encoder and facts about it: the best of `recipes` on validation, from the cache if it is there.
+
+        Args:
+            all_users (`bool`): trained on all users' training parts, or without the alignment users.
+        """
+        content = hashlib.sha256(json.dumps([recipes, all_users]).encode()).hexdigest()[:8]
+        folder = self.cache / f"{name}-{content}-seed{seed}"
+        if not (folder / "facts.json").exists():
+            self._train(folder, recipes, seed, texts, all_users)
+        facts = json.loads((folder / "facts.json").read_text("utf-8"))
+        model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+        return ID_ENCODERS[model_type].from_pretrained(folder).eval(), facts
+
+    def _train(self, folder: Path, recipes: list[dict], seed: int, texts: Tensor | None, all_users: bool) -> None:
+        split, best = self.split, None
+        sequences = split.baseline_sequences() if all_users else split.encoder_sequences()
+        validation = self.validation(None if all_users else split.encoder_users)
+        digest = None if all_users else split.seen_by_encoder_digest()
+        tried, start = [], time.perf_counter()
+        for recipe in recipes:
+            with tempfile.TemporaryDirectory() as work:
+                encoder, log = train_id_encoder(
+                    split, sequences, validation, EncoderArguments(**recipe), work, seed, digest, True, texts
+                )
+            curve = [entry["eval_ndcg@10"] for entry in log if "eval_ndcg@10" in entry]
+            tried.append({"recipe": recipe, "validation_ndcg@10": [round(value, 4) for value in curve]})
+            if best is None or max(curve) > best[0]:
+                best = (max(curve), encoder, recipe)
+        facts = {
+            "recipe": best[2],
+            "tried": tried,
+            "validation_ndcg@10": round(best[0], 4),
+            "parameters": sum(p.numel() for p in best[1].parameters()),
+            "seconds": round(time.perf_counter() - start, 1),
+        }
+        best[1].save_pretrained(folder)
+        with replacing(folder / "facts.json") as path:
+            path.write_text(json.dumps(facts, indent=1), "utf-8")
+
+
+__all__ = ["DECAY", "LAYERS", "POOLED", "RIDGE", "WIDTH", "Settings", "World"]
