@@ -102,7 +102,8 @@ def main() -> None:
         test = job.test_users(split, alignment.eval_users, training.seed)
         reference = "ID encoder" if opponent is None else encoder_name(opponent)
         report = EvaluationReport(rule=job.ranking_rule(split, alignment.exclude_seen), reference=reference)
-        table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
+        known = job.gain_targets(split, alignment.gain_users, training.seed)
+        table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen, known)
 
         kept = None
         logging.enable_progress_bar()
@@ -123,7 +124,13 @@ def main() -> None:
                 text_only = table.text_only_scorer(model)
                 note = "LLM's title states, untrained"
                 table.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
-            name = "RA-Rec" if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
+                without = known and table.without_readout_scorer(model, known, alignment.exclude_seen)
+                if without:
+                    note = "encoder and text vectors"
+                    table.add_row(
+                        report, table.WITHOUT_READOUT, test, without, note, exclude_seen=alignment.exclude_seen
+                    )
+            name = table.OURS if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
             table.add_row(report, name, test, model.scorer(), batch_size=64, exclude_seen=alignment.exclude_seen)
 
         model, log, drawn, backbone_line = kept
@@ -154,6 +161,10 @@ def main() -> None:
             job.remove_checkpoints(folder)
 
         say("\n" + report.to_markdown())
+        if any(row.name == table.OURS for row in report.rows):
+            told = table.verdict_of(report)
+            (folder / "verdict.md").write_text(told, "utf-8")
+            say(told)
         show_users(model, split, test)
     say(
         f"\nDone in {minutes:.1f} minutes"

@@ -74,8 +74,11 @@ def test_the_table_holds_every_opponent_and_the_rule(trained):
     methods = [row["name"] for row in json.loads((trained / "metrics.json").read_text())["methods"]]
     assert methods == [
         *("Popularity", "ItemKNN", "TF-IDF of titles", "SASRec", "SASRec inside RA-Rec"),
-        *("Text only", "RA-Rec", "RA-Rec (paper's dot product)"),
+        *("SASRec + TF-IDF", "Text only", "RA-Rec without readout", "RA-Rec", "RA-Rec (paper's dot product)"),
     ]
+    verdict = (trained / "verdict.md").read_text("utf-8")
+    for part in ("Text (a bag of words) adds", "RA-Rec adds", "The LLM adds", "Soft prompts and readout add"):
+        assert f"- {part}" in verdict
     table = (trained / "metrics.md").read_text()
     assert "stably" in table
     assert "seen items removed" in table
@@ -249,7 +252,7 @@ def test_stored_texts_change_nothing_and_are_read_by_the_next_run(trained, input
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         if name == "score_head.text_whitening":  # directions are found up to their sign
-            tensor, other[name] = tensor @ tensor.T, other[name] @ other[name].T
+            tensor, other[name] = tensor @ tensor.mT, other[name] @ other[name].mT
         torch.testing.assert_close(tensor, other[name], atol=2e-4, rtol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
     with pytest.raises(ValueError, match="after_text"):
         run("train.py", *options(inputs, tmp_path / "paper", *store, "--soft_prompt_position", "before_text"))

@@ -13,6 +13,7 @@ from .evaluator import Difference, Scorer, paired_difference, rank_targets
 from .metrics import metric_per_user, metrics_per_user, summarize
 from .ranks import Ranks, ranks_from_scores
 from .report import EvaluationReport, Row
+from .verdict import verdict
 
 __all__ = [
     "EASE",
@@ -39,4 +40,5 @@ __all__ = [
     "rank_targets",
     "ranks_from_scores",
     "summarize",
+    "verdict",
 ]

@@ -267,13 +267,19 @@ def align(
     )
     trainer.train()
     model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
-    if model.score_head.uses_encoder and arguments.gain_users:
-        targets = drawn_targets(split.validation, arguments.gain_users, training.seed)
-        known = RankingDataset(split.interactions, targets)
+    known = gain_targets(split, arguments.gain_users, training.seed)
+    if model.score_head.uses_encoder and known is not None:
         text, readout = fit_gains(model, known, progress=not training.disable_tqdm)
-        drawn |= {"gain_users": len(np.unique(targets.users)), "text_gain": round(text, 3)}
+        drawn |= {"gain_users": len(np.unique(known.targets.users)), "text_gain": round(text, 3)}
         drawn["readout_gain"] = round(readout, 3)
     return trainer.state.log_history, drawn, selection
+
+
+def gain_targets(split: Split, n_users: int, seed: int) -> RankingDataset | None:
+    """The validation targets that weights are fitted on; None where none shall be."""
+    if not n_users:
+        return None
+    return RankingDataset(split.interactions, drawn_targets(split.validation, n_users, seed))
 
 
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
@@ -311,6 +317,7 @@ __all__ = [
     "align",
     "best_epoch",
     "build_model",
+    "gain_targets",
     "load_data",
     "prepare_encoders",
     "ranking_rule",

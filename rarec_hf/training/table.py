@@ -8,13 +8,15 @@ import torch
 
 from ..catalogue_index import recency_pooled
 from ..data.splits import Split
-from ..evaluation import EvaluationReport, ItemKNN, Popularity, TitleTfidf
+from ..evaluation import Blend, EvaluationReport, ItemKNN, Popularity, TitleTfidf, verdict
 from ..evaluation.ranks import Ranks
 from ..id_encoder import IDEncoderModel, padded_histories
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..scoring import EncoderPlusLLMScore
 from .id_encoder import encoder_name, encoder_scorer
 from .ranking_trainer import RankingDataset
+
+OURS, WITHOUT_READOUT, BAG_OF_WORDS = "RA-Rec", "RA-Rec without readout", " + TF-IDF"
 
 
 def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):
@@ -48,8 +50,15 @@ def rank_opponents(
     inner: IDEncoderModel,
     opponent: IDEncoderModel | None,
     exclude_seen: bool = True,
+    known: RankingDataset | None = None,
 ) -> None:
-    """Adds the rows without an LLM to the report."""
+    """
+    Adds the rows without an LLM to the report.
+
+    Args:
+        known ([`RankingDataset`], *optional*): validation targets, on which the weight of TF-IDF beside the ID encoder
+            is fitted; without them that row is left out.
+    """
     sequences, items = split.baseline_sequences(), split.interactions.items
     texts = [
         " ".join([title, *attributes.values()])
@@ -66,8 +75,29 @@ def rank_opponents(
         rows.append((f"{encoder_name(inner)} inside RA-Rec", encoder_scorer(inner), "alignment users held out"))
     else:
         rows.append(("ID encoder", encoder_scorer(inner), "as loaded"))
+    alone = rows[-1] if opponent is None else rows[-2]
+    if known is not None and not getattr(alone[1], "takes_users", False):
+        both = Blend.fit([alone[1], rows[2][1]], known.histories, known.targets.targets, exclude_seen=exclude_seen)
+        rows.append((f"{alone[0]}{BAG_OF_WORDS}", both, "weights fitted on validation targets"))
     for name, scorer, note in rows:
         add_row(report, name, test, scorer, note, exclude_seen=exclude_seen)
+
+
+def without_readout_scorer(model: RARecForSequentialRecommendation, known: RankingDataset, exclude_seen: bool = True):
+    """The model's ID encoder and text vectors alone, their weights fitted anew: what the soft prompts have no part in.
+    None where the score has no such parts."""
+    encoder = encoder_scorer(model.id_encoder)
+    if not (model.score_head.uses_text and model.score_head.uses_encoder) or encoder.takes_users:
+        return None
+    parts = [encoder, text_only_scorer(model)]
+    return Blend.fit(parts, known.histories, known.targets.targets, exclude_seen=exclude_seen)
+
+
+def verdict_of(report: EvaluationReport) -> str:
+    """What the rows of a report say about the parts; see [`verdict`]."""
+    ranks = {row.name: row.ranks for row in report.rows}
+    encoder = ranks[report.reference]
+    return verdict(ranks[OURS], encoder, ranks.get(f"{report.reference}{BAG_OF_WORDS}"), ranks.get(WITHOUT_READOUT))
 
 
 def add_row(
@@ -86,4 +116,13 @@ def add_row(
     return ranks
 
 
-__all__ = ["add_row", "rank_opponents", "text_only_scorer"]
+__all__ = [
+    "BAG_OF_WORDS",
+    "OURS",
+    "WITHOUT_READOUT",
+    "add_row",
+    "rank_opponents",
+    "text_only_scorer",
+    "verdict_of",
+    "without_readout_scorer",
+]

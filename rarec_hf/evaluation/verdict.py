@@ -1,0 +1,104 @@
+"""What each part is worth on the data at hand, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .evaluator import Difference, paired_difference
+from .metrics import metric_label
+from .ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """
+    One part of a recommender, with and without it.
+
+    Args:
+        what (`str`): such as `"Text adds"`; a sentence begins with it.
+        against (`str`): what it is compared with, such as `"over ID vectors alone"`.
+        difference ([`Difference`]): with less without.
+        if_gain, if_none, if_loss (`str`): the advice that follows.
+    """
+
+    what: str
+    against: str
+    difference: Difference
+    if_gain: str
+    if_none: str
+    if_loss: str
+
+    def __str__(self) -> str:
+        mean, low, high = (getattr(self.difference, name) for name in ("mean", "low", "high"))
+        base = "" if self.difference.relative != self.difference.relative else f" ({self.difference.relative:+.1%})"
+        told = f"{self.what} {mean:+.4f} [{low:+.4f}, {high:+.4f}]{base} {self.against}"
+        if low > 0:
+            return f"{told}: {self.if_gain}"
+        return f"{told}: {self.if_loss if high < 0 else f'no difference that these users could show. {self.if_none}'}"
+
+
+def verdict(
+    ours: Ranks,
+    encoder: Ranks,
+    bag_of_words: Ranks | None = None,
+    without_readout: Ranks | None = None,
+    metric: str = "ndcg@10",
+) -> str:
+    """
+    A few lines of markdown: what text adds to the ID encoder, what the LLM adds to a bag of words, what soft prompts
+    and readout add to the LLM's text vectors, each with its paired 95 % interval, and what to do about it.
+
+    Args:
+        ours, encoder (`Ranks`): of the full model and of the ID encoder alone.
+        bag_of_words (`Ranks`, *optional*): of the ID encoder with TF-IDF of titles beside it.
+        without_readout (`Ranks`, *optional*): of the full model less its readout states, which the soft prompts steer.
+    """
+    found = []
+    if bag_of_words is not None:
+        found.append(
+            Comparison(
+                "Text (a bag of words) adds",
+                "to the ID encoder",
+                paired_difference(bag_of_words, encoder, metric),
+                "your titles say what the interactions do not.",
+                "Your titles may say little; check that they are not mere codes.",
+                "words mislead here; look at the titles.",
+            )
+        )
+    found.append(
+        Comparison(
+            "RA-Rec adds",
+            "to the ID encoder",
+            paired_difference(ours, encoder, metric),
+            "it is worth its cost if nothing cheaper does the same.",
+            "Serve the ID encoder, or give the alignment more samples.",
+            "serve the ID encoder.",
+        )
+    )
+    if bag_of_words is not None:
+        found.append(
+            Comparison(
+                "The LLM adds",
+                "to the ID encoder with a bag of words",
+                paired_difference(ours, bag_of_words, metric),
+                "it reads more in the titles than their words.",
+                "A bag of words beside the ID encoder does the same for less.",
+                "a bag of words beside the ID encoder is better and costs nothing.",
+            )
+        )
+    if without_readout is not None:
+        found.append(
+            Comparison(
+                "Soft prompts and readout add",
+                "to the LLM's text vectors",
+                paired_difference(ours, without_readout, metric),
+                "keep them.",
+                "The text vectors alone answer without reading a user's text: --use_soft_prompts false is cheaper.",
+                "leave them out: --use_soft_prompts false.",
+            )
+        )
+    lines = [f"What each part is worth on these data, in {metric_label(metric)} of {ours.n_users:,} users:", ""]
+    return "\n".join([*lines, *(f"- {comparison}" for comparison in found)]) + "\n"
+
+
+__all__ = ["Comparison", "verdict"]
