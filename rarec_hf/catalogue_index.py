@@ -108,7 +108,9 @@ class CatalogueMixin:
         Mean text states `(n, n_layers * hidden_size)` that the frozen LLM gives of items' texts alone, no soft
         prompts: of the layers that `text_layers` names, side by side.
         """
-        texts = self._need_processor().item_texts(indices)
+        return self._encode_texts(self._need_processor().item_texts(indices), batch_size, progress)
+
+    def _encode_texts(self, texts: list[list[int]], batch_size: int, progress: bool) -> Tensor:
         hidden_size = self.config.text_config.get_text_config(decoder=True).hidden_size
         states = torch.empty(len(texts), len(self.config.text_layers) * hidden_size)
         batches, device = list(text_batches(texts, batch_size)), self.get_input_embeddings().weight.device

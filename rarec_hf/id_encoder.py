@@ -162,6 +162,21 @@ class IDEncoderModel(PreTrainedModel):
         """Item vectors `(n_items, width)`; the width is `hidden_size` unless a type says otherwise."""
         return self.item_embeddings.weight
 
+    @torch.no_grad()
+    def add_items(self, nearest: Tensor, texts: Tensor) -> None:
+        """
+        Adds items that are in no history, each where its neighbours are on average.
+
+        Args:
+            nearest (`torch.LongTensor` of shape `(n_new, k)`): known items with the most alike texts.
+            texts (`torch.FloatTensor` of shape `(n_new, text_dim)`): the new items' text vectors; only an encoder that
+                reads texts looks at them.
+        """
+        table = self.item_embeddings.weight
+        vectors = torch.cat([table, table[nearest.to(table.device)].mean(1)])
+        self.item_embeddings = nn.Embedding.from_pretrained(vectors, freeze=not table.requires_grad)
+        self.config.n_items = len(vectors)
+
     def scores(self, user_vectors: Tensor, item_vectors: Tensor) -> Tensor:
         """
         Scores `(batch, n)` of items `(n, hidden_size)` for users `(batch, interests, hidden_size)`: the best interest

@@ -19,6 +19,7 @@ from .backbone_source import set_direction
 from .checkpoint_folder import CheckpointFolderMixin
 from .configuration_rarec import RARecConfig
 from .id_encoders import ID_ENCODERS
+from .new_items import NewItemsMixin
 from .objectives import OBJECTIVES
 from .reading import ReadingMixin
 from .recommendation import RecommendationMixin
@@ -47,7 +48,12 @@ class RARecOutput(ModelOutput):
 
 
 class RARecForSequentialRecommendation(
-    ReadingMixin, RecommendationMixin, CheckpointFolderMixin, ActivationCheckpointingMixin, PreTrainedModel
+    ReadingMixin,
+    RecommendationMixin,
+    NewItemsMixin,
+    CheckpointFolderMixin,
+    ActivationCheckpointingMixin,
+    PreTrainedModel,
 ):
     """
     Wraps any causal LM and an ID encoder, both frozen. For users and for items apart, ID vectors become per-layer

@@ -80,6 +80,16 @@ class TextSASRecModel(SASRecModel):
             )
         self.texts.copy_(nn.functional.normalize(texts.float(), dim=-1))
 
+    @torch.no_grad()
+    def add_items(self, nearest: Tensor, texts: Tensor) -> None:
+        if texts.shape[1] != self.config.text_dim:
+            raise ValueError(
+                f"The ID encoder reads text vectors of width {self.config.text_dim}, the new items' have "
+                f"{texts.shape[1]}: it was trained on other text vectors than this model's."
+            )
+        super().add_items(nearest, texts)
+        self.texts = torch.cat([self.texts, texts.to(self.texts)])
+
     def look_up(self, items: Tensor) -> Tensor:
         return super().look_up(items) + self.text_projection(self.texts[items])
 

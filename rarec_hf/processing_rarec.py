@@ -115,6 +115,21 @@ class RARecProcessor(ProcessorMixin):
                 "Raise the limit or shorten `user_opening`."
             )
 
+    def with_items(
+        self, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Mapping[str, str]] | None = None
+    ) -> RARecProcessor:
+        """A processor of the same settings with more items at the catalogue's end."""
+        ids, titles = [str(i) for i in item_ids], list(titles)
+        attributes = [{} for _ in ids] if attributes is None else list(attributes)
+        if not len(ids) == len(titles) == len(attributes):
+            raise ValueError(
+                f"Expected one title and one set of attributes an item, got {len(ids)} ids, {len(titles)} titles and "
+                f"{len(attributes)} attributes."
+            )
+        limits = {name: getattr(self, name) for name in _LIMITS}
+        table = ([*self.item_ids, *ids], [*self.titles, *titles], [*self.attributes, *attributes])
+        return type(self)(self.tokenizer, *table, templates=self.templates, **limits)
+
     def __repr__(self) -> str:
         tokenizer, titles = type(self.tokenizer).__name__, self.max_history_items
         return f"RARecProcessor({len(self.item_ids)} items, {tokenizer}, last {titles} titles)"
