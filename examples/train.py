@@ -116,7 +116,7 @@ def main() -> None:
                 f"Alignment: {trained:,} trained parameters, score {score}, "
                 f"soft prompts {alignment.soft_prompt_position}"
             )
-            log, drawn, selection = job.align(model, split, alignment, training, texts)
+            log, drawn, selection = job.align(model, split, alignment, training, texts, folder)
             if kept is None:
                 kept = (model, log, drawn, backbone_line)
                 say("\n" + selection.to_markdown())

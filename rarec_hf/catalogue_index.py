@@ -161,13 +161,18 @@ class CatalogueMixin:
 
     def catalogue_texts(self) -> Tensor:
         """Text vectors `(n_items, text_dim)` of the whole catalogue."""
-        texts = None if self._catalogue is None else self._catalogue.texts
-        if texts is None or bool(texts[:, 0].isnan().any()):
+        if not self.has_all_texts:
             raise ValueError(
                 "The catalogue's text vectors are not there. Call `model.index_catalogue()`, or `prepare_texts` of "
                 "all items."
             )
-        return texts
+        return self._catalogue.texts
+
+    @property
+    def has_all_texts(self) -> bool:
+        """Whether the text vectors of the whole catalogue are there."""
+        texts = None if self._catalogue is None else self._catalogue.texts
+        return texts is not None and not bool(texts[:, 0].isnan().any())
 
     def catalogue_items(self) -> Tensor:
         """Representations `(n_items, width)` of the whole catalogue."""
@@ -244,6 +249,23 @@ class CatalogueMixin:
         self._catalogue = self.catalogue_of(items, stacked)
         self.train(was_training)
         return len(missing)
+
+    @torch.no_grad()
+    def represent_items(self, indices: Sequence[int], batch_size: int = 64) -> Tensor:
+        """Representations `(n, width)` of some items by the weights as they are now; the index of the catalogue stays
+        as it was."""
+        was_training, processor = self.training, self._need_processor()
+        self.eval()
+        indices = [int(index) for index in indices]
+        vectors, readout = self.id_encoder.item_vectors(), processor.item_inputs([])["item_readout_ids"]
+        found = torch.empty(len(indices), self.score_head.width)
+        for some, holders in text_batches(processor.item_texts(indices), batch_size):
+            places = [place for group in holders for place in group]
+            rows = torch.tensor([row for row, group in enumerate(holders) for _ in group])
+            items = torch.tensor([indices[place] for place in places], device=vectors.device)
+            found[places] = self._encoded(some, rows, readout, vectors[items])
+        self.train(was_training)
+        return found
 
     def _encoded(self, texts: list[list[int]], rows: Tensor, readout: Tensor, id_vectors: Tensor) -> Tensor:
         """Representations of items, of which item n has text `rows[n]`."""

@@ -265,3 +265,22 @@ def test_every_position_draws_whole_users_and_few_texts(inputs, tmp_path, capsys
     assert 1 <= data["user_texts"] <= data["samples_drawn"] / 2
     assert yaml.safe_load((output / "arguments.yaml").read_text())["history_block"] == 3
     assert RARecProcessor.from_pretrained(output).history_block == 3
+
+
+def test_the_alignment_map_during_training_and_after(inputs, tmp_path, capsys):
+    output = tmp_path / "run"
+    run("train.py", *options(inputs, output, "--alignment_map", "true"))
+    numbers = json.loads((output / "alignment_map" / "numbers.json").read_text())
+    assert [entry["step"] for entry in numbers] == [0, 3]
+    assert {path.name for path in (output / "alignment_map").glob("*.png")} == {"step-000000.png", "step-000003.png"}
+    first, last = (entry["RA-Rec"] for entry in numbers)
+    assert first.keys() == {"uniformity", "neighbour_overlap@10", "cka with LLM alone", "cka with SASRec"}
+    assert first != last and numbers[0]["SASRec"]["uniformity"] == numbers[1]["SASRec"]["uniformity"]
+    capsys.readouterr()
+    picture = tmp_path / "map.png"
+    data = ("--interactions", str(inputs / "events.csv"), "--items", str(inputs / "items.jsonl"))
+    run("alignment_map.py", str(output), *data, "--picture", str(picture), "--method", "pca")
+    printed = capsys.readouterr().out
+    assert picture.read_bytes()[:4] == b"\x89PNG" and "| RA-Rec | " in printed and "neighbour_overlap@10" in printed
+    with pytest.raises(SystemExit, match="another catalogue"):
+        run("alignment_map.py", str(output), "--picture", str(picture))

@@ -210,6 +210,9 @@ class AlignmentArguments:
     gain_users: int = _f(
         256, "Validation targets that the gains of the LLM's parts are fitted on; 0 keeps what the training found."
     )
+    alignment_map: bool = _f(
+        False, "Draw the items' and users' representations (t-SNE) after every epoch, with numbers beside the picture."
+    )
     eval_users: int = _f(0, "Evaluate on this many test users, drawn with the seed; 0 takes all.")
     exclude_seen: bool = _f(True, "False: the items of a user's history stay in the ranking (ComiRec's protocol).")
     encode_batch_size: int = _f(64, "Texts a batch where nothing is trained.")

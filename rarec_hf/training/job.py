@@ -20,6 +20,7 @@ from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..modeling_sasrec import SASRecConfig, SASRecModel
 from ..processing_rarec import RARecProcessor
+from .alignment_picture import AlignmentMapCallback
 from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
 from .calibration import fit_gains
@@ -221,6 +222,7 @@ def align(
     arguments: AlignmentArguments,
     training: RARecTrainingArguments,
     texts: RARecForSequentialRecommendation | None = None,
+    folder: Path | None = None,
 ) -> tuple[list[dict], dict, SelectionReport]:
     """
     Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, encodes the
@@ -229,6 +231,7 @@ def align(
     Args:
         texts ([`RARecForSequentialRecommendation`], *optional*): of [`read_item_texts`], so that no item's text is
             read twice for its vector.
+        folder (`Path`, *optional*): where `--alignment_map` draws.
 
     Returns:
         the Trainer's log history, what was drawn and fitted as counts, and the report of the drawn samples.
@@ -265,6 +268,8 @@ def align(
         scorer=scorer,
         sampler=TextGroupedSampler(data.texts, training.train_batch_size, training.seed),
     )
+    if arguments.alignment_map and folder is not None:
+        trainer.add_callback(AlignmentMapCallback.of(model, split, folder / "alignment_map", training.seed))
     trainer.train()
     model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
     known = gain_targets(split, arguments.gain_users, training.seed)

@@ -1,0 +1,126 @@
+"""What the alignment does to representations: the paper's figure, and numbers beside it, during training and after."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from transformers import TrainerCallback
+
+from ..data.splits import Split
+from ..evaluation.alignment_map import chosen_together, linear_cka, neighbour_overlap, plot_alignment, uniformity
+from ..evaluation.breakdown import popularity_groups
+from ..modeling_rarec import RARecForSequentialRecommendation
+from ..whole_files import replacing
+from .id_encoder import encoder_name
+
+POPULARITY = ("unseen", "tail", "mid", "head")
+
+
+@dataclass
+class Shown:
+    """
+    What is drawn.
+
+    Args:
+        items (`np.ndarray` of shape `(n,)`): item indices.
+        groups (`list[str]`): each item's group: its category where there is one, else its popularity.
+        histories (`list[np.ndarray]`): of the users drawn.
+        related (`dict[int, list[int]]`): items that the same users chose within three steps, by place in `items`.
+    """
+
+    items: np.ndarray
+    groups: list[str]
+    histories: list[np.ndarray]
+    related: dict[int, list[int]]
+
+    @classmethod
+    def of(cls, split: Split, seed: int = 0, n_items: int = 1500, n_users: int = 150) -> Shown:
+        """A seeded draw of items, in proportion to the square root of how often they were chosen, and of users."""
+        rng, interactions = np.random.default_rng(seed), split.interactions
+        sequences = split.baseline_sequences()
+        counts = np.bincount(sequences.flat(), minlength=interactions.n_items)
+        chances = np.sqrt(counts + 1.0) / np.sqrt(counts + 1.0).sum()
+        items = np.sort(rng.choice(len(counts), min(n_items, len(counts)), replace=False, p=chances))
+        attributes = [interactions.items.attributes[item] for item in items]
+        name = next(iter(attributes[0]), None)
+        if name is not None and len({a.get(name) for a in attributes}) <= len(items) // 4:
+            groups = [str(a.get(name, "")) for a in attributes]
+        else:
+            groups = [POPULARITY[group] for group in popularity_groups(counts)[items]]
+        rows = rng.choice(len(split.validation), min(n_users, len(split.validation)), replace=False)
+        histories = [split.validation.history(interactions, int(row)) for row in rows]
+        return cls(items, groups, histories, chosen_together(sequences, items))
+
+
+def representations(model: RARecForSequentialRecommendation, shown: Shown) -> dict[str, np.ndarray]:
+    """Items `(n, width)` as RA-Rec, the LLM alone (mean states of the titles) and the ID encoder see them."""
+    vectors = model.id_encoder.prompt_vectors(model.id_encoder.item_vectors().detach())
+    return {
+        "RA-Rec": model.represent_items(shown.items).numpy(),
+        "LLM alone": model.encode_texts(shown.items, progress=False).numpy(),
+        encoder_name(model.id_encoder): vectors.float().cpu().numpy()[shown.items],
+    }
+
+
+def numbers(found: dict[str, np.ndarray], shown: Shown) -> dict[str, dict[str, float]]:
+    """Of each model: overlap of neighbours with what is chosen together, uniformity, CKA with the others."""
+    table: dict[str, dict[str, float]] = {}
+    for name, vectors in found.items():
+        row = {"uniformity": uniformity(vectors)}
+        if shown.related:
+            row["neighbour_overlap@10"] = neighbour_overlap(vectors, shown.related)
+        row |= {f"cka with {other}": linear_cka(vectors, found[other]) for other in found if other != name}
+        table[name] = {key: round(value, 4) for key, value in row.items()}
+    return table
+
+
+def draw(model: RARecForSequentialRecommendation, shown: Shown, path: Path, method: str = "tsne", seed: int = 0):
+    """Writes the picture and returns the numbers; users are drawn among RA-Rec's items, once the texts of all items in
+    their histories were read."""
+    found, users = representations(model, shown), {}
+    if not model.score_head.uses_text or model.has_all_texts:
+        users["RA-Rec"] = model.represent_users(shown.histories)[0].float().cpu().numpy()
+    plot_alignment(found, shown.groups, path, method, users, seed)
+    return numbers(found, shown)
+
+
+class AlignmentMapCallback(TrainerCallback):
+    """
+    Draws `step-N.png` at the start and after every epoch, and keeps the numbers in `numbers.json`.
+
+    Args:
+        model ([`RARecForSequentialRecommendation`]): being trained.
+        shown ([`Shown`]): what is drawn, the same every time.
+        folder (`str` or `Path`): made if it is not there.
+    """
+
+    def __init__(self, model, shown: Shown, folder: str | Path, method: str = "tsne", seed: int = 0):
+        self.model, self.shown, self.folder, self.method, self.seed = model, shown, Path(folder), method, seed
+        self.history: list[dict] = []
+
+    @classmethod
+    def of(cls, model, split: Split, folder: str | Path, seed: int = 0) -> AlignmentMapCallback:
+        """With a seeded draw of the split's items and users."""
+        return cls(model, Shown.of(split, seed), folder, seed=seed)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._draw(state)
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self._draw(state)
+
+    def _draw(self, state) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step-{state.global_step:06d}.png"
+        found = draw(self.model, self.shown, path, self.method, self.seed)
+        self.history.append({"step": state.global_step, **found})
+        with replacing(self.folder / "numbers.json") as temporary:
+            temporary.write_text(json.dumps(self.history, indent=1) + "\n", "utf-8")
+
+
+__all__ = ["AlignmentMapCallback", "Shown", "draw", "numbers", "representations"]
