@@ -269,7 +269,10 @@ def test_every_position_draws_whole_users_and_few_texts(inputs, tmp_path, capsys
 
 def test_the_alignment_map_during_training_and_after(inputs, tmp_path, capsys):
     output = tmp_path / "run"
-    run("train.py", *options(inputs, output, "--alignment_map", "true"))
+    run(
+        "train.py",
+        *options(inputs, output, "--alignment_map", "true", "--learning_rate", "0.5", "--warmup_steps", "0"),
+    )
     numbers = json.loads((output / "alignment_map" / "numbers.json").read_text())
     assert [entry["step"] for entry in numbers] == [0, 3]
     assert {path.name for path in (output / "alignment_map").glob("*.png")} == {"step-000000.png", "step-000003.png"}
