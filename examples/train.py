@@ -130,7 +130,8 @@ def main() -> None:
                     table.add_row(
                         report, table.WITHOUT_READOUT, test, without, note, exclude_seen=alignment.exclude_seen
                     )
-            name = table.OURS if score == "encoder_plus_llm" else "RA-Rec (paper's dot product)"
+            named = {"dot_product": "RA-Rec (paper's dot product)", "trained_head": "RA-Rec (trained_head)"}
+            name = named.get(score, table.OURS)
             table.add_row(report, name, test, model.scorer(), batch_size=64, exclude_seen=alignment.exclude_seen)
 
         model, log, drawn, backbone_line = kept

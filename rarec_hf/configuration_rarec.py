@@ -14,7 +14,7 @@ from .objectives import OBJECTIVES
 
 FORMAT_VERSION = 1
 SOFT_PROMPT_POSITIONS = ("before_text", "after_text")
-SCORES = ("encoder_plus_llm", "dot_product")
+SCORES = ("encoder_plus_llm", "trained_head", "dot_product")
 
 
 @strict
@@ -37,9 +37,10 @@ class RARecConfig(PreTrainedConfig):
             leaves them out.
         layer_specific_projectors (`bool`): False shares one projector among the layers (an ablation).
         use_soft_prompts (`bool`): False leaves out all soft prompts: the LLM reads the text alone.
-        score (`str`): `"encoder_plus_llm"`: the ID encoder's own score plus what the LLM adds. `"dot_product"`: the
-            paper's h_user . h_item of the last states.
-        score_dim (`int`): width of the trained heads on the readout states under `"encoder_plus_llm"`.
+        score (`str`): `"encoder_plus_llm"`: the ID encoder's own score plus what the LLM adds. `"trained_head"`: the
+            cosine of both towers' states through trained heads. `"dot_product"`: the paper's h_user . h_item of the
+            last states.
+        score_dim (`int`): width of the trained heads on the readout states.
         text_layers (`list[float]`): of which layers items' text states are taken, there: 1 is the backbone's last, 0
             its token embeddings, 0.67 two thirds of the way.
         text_opening (`int`): tokens at the start of an item's text that are left out of its mean state.

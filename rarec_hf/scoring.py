@@ -1,5 +1,6 @@
 """
-What a score is made of: the paper's dot product of last states, or the ID encoder's own score plus what the LLM adds.
+What a score is made of: the paper's dot product of last states, states through a trained head, or the ID encoder's own
+score plus what the LLM adds.
 """
 
 from __future__ import annotations
@@ -32,6 +33,34 @@ class DotProductScore(nn.Module):
 
     def item(self, state: Tensor, text: Tensor | None) -> Tensor:
         return state
+
+
+class TrainedHeadScore(nn.Module):
+    """
+    `y_ui = s cos(A h_u, B h_i)`: both towers' readout states through trained heads, without the ID encoder's score. s
+    is learnt and starts at 16, where a softmax over a batch is neither flat nor sharp.
+    """
+
+    uses_encoder, uses_text, objective_scale = False, False, 1.0
+    user_side = ("log_scale", "user_head")
+
+    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1):
+        super().__init__()
+        self.width = score_dim
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
+        self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
+        self.item_head = nn.Linear(hidden_size, score_dim, bias=False)
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        init.zeros_(self.log_scale)
+
+    def user(self, state: Tensor, pooled_text: Tensor | None) -> Tensor:
+        return 16 * self.log_scale.exp() * nn.functional.normalize(self.user_head(self.state_norm(state)), dim=-1)
+
+    def item(self, state: Tensor, text: Tensor | None) -> Tensor:
+        return nn.functional.normalize(self.item_head(self.state_norm(state)), dim=-1)
 
 
 class EncoderPlusLLMScore(nn.Module):
@@ -114,7 +143,11 @@ class EncoderPlusLLMScore(nn.Module):
         return torch.cat([text, nn.functional.normalize(self.item_head(self.state_norm(state)), dim=-1)], -1)
 
 
-SCORES = {"dot_product": DotProductScore, "encoder_plus_llm": EncoderPlusLLMScore}
+SCORES = {
+    "dot_product": DotProductScore,
+    "trained_head": TrainedHeadScore,
+    "encoder_plus_llm": EncoderPlusLLMScore,
+}
 
 
-__all__ = ["GAIN_UNIT", "SCORES", "DotProductScore", "EncoderPlusLLMScore"]
+__all__ = ["GAIN_UNIT", "SCORES", "DotProductScore", "EncoderPlusLLMScore", "TrainedHeadScore"]

@@ -267,6 +267,17 @@ def test_every_position_draws_whole_users_and_few_texts(inputs, tmp_path, capsys
     assert RARecProcessor.from_pretrained(output).history_block == 3
 
 
+def test_the_papers_text_only_towers_through_trained_heads(inputs, tmp_path, capsys):
+    more = ("--score", "trained_head", "--use_soft_prompts", "false", "--alignment_weight", "0")
+    softmax = ("--objective", "cross_entropy", "--alignment_negatives", "4")
+    run("train.py", *options(inputs, tmp_path / "run", *more, *softmax))
+    assert "score trained_head" in capsys.readouterr().out
+    model = RARecForSequentialRecommendation.from_pretrained(tmp_path / "run")
+    assert model.config.objective == "cross_entropy" and not len(model.soft_prompts)
+    assert model.score_histories([[1, 2]]).shape == (1, 30)
+    assert "| RA-Rec (trained_head) |" in (tmp_path / "run" / "metrics.md").read_text("utf-8")
+
+
 def test_the_alignment_map_during_training_and_after(inputs, tmp_path, capsys):
     output = tmp_path / "run"
     run(

@@ -18,7 +18,7 @@ def rows_of(model):
     return rows
 
 
-@pytest.mark.parametrize("score", ["encoder_plus_llm", "dot_product"])
+@pytest.mark.parametrize("score", ["encoder_plus_llm", "trained_head", "dot_product"])
 def test_a_twin_of_a_known_item_scores_as_it_does(trained, score, tmp_path):
     model = trained(score=score)
     title, before = model.processor.titles[4], model.score_histories([[1, 2, 3]])

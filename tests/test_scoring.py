@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rarec_hf.scoring import GAIN_UNIT, SCORES, DotProductScore, EncoderPlusLLMScore
+from rarec_hf.scoring import GAIN_UNIT, SCORES, DotProductScore, EncoderPlusLLMScore, TrainedHeadScore
 
 
 @pytest.fixture
@@ -116,7 +116,11 @@ def test_dot_product_is_the_papers(head):
 
 
 def test_the_names_of_the_config():
-    assert SCORES == {"dot_product": DotProductScore, "encoder_plus_llm": EncoderPlusLLMScore}
+    assert SCORES == {
+        "dot_product": DotProductScore,
+        "trained_head": TrainedHeadScore,
+        "encoder_plus_llm": EncoderPlusLLMScore,
+    }
 
 
 def test_each_layer_is_whitened_for_itself_and_weighs_the_same():
@@ -130,3 +134,19 @@ def test_each_layer_is_whitened_for_itself_and_weighs_the_same():
     torch.testing.assert_close(text.norm(dim=1), torch.ones(len(text)))
     torch.testing.assert_close(text[:, :4] * 2**0.5, one.text(first), atol=1e-4, rtol=0)
     torch.testing.assert_close(text[:, 4:].norm(dim=1), torch.full((len(text),), 0.5**0.5))
+
+
+def test_trained_heads_by_hand():
+    torch.manual_seed(0)
+    head = TrainedHeadScore(hidden_size=6, text_dim=4, score_dim=3)
+    u, i = torch.randn(2, 6), torch.randn(3, 6)
+
+    def normed(x):
+        return (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+    a, b = normed(u) @ head.user_head.weight.T, normed(i) @ head.item_head.weight.T
+    cosine = torch.nn.functional.cosine_similarity(a.unsqueeze(1), b.unsqueeze(0), dim=-1)
+    torch.testing.assert_close(head.user(u, None) @ head.item(i, None).T, 16 * cosine, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        head.log_scale.fill_(torch.tensor(2.0).log())
+    torch.testing.assert_close(head.user(u, None) @ head.item(i, None).T, 32 * cosine, atol=1e-4, rtol=1e-4)

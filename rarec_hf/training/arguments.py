@@ -156,8 +156,9 @@ class AlignmentArguments:
     )
     score: str = _f(
         "encoder_plus_llm",
-        "encoder_plus_llm: the ID encoder's score plus what the LLM adds; dot_product: the paper's; both: one by one.",
-        choices=["encoder_plus_llm", "dot_product", "both"],
+        "encoder_plus_llm: the ID encoder's score plus what the LLM adds; trained_head: the LLM's states through "
+        "trained heads; dot_product: the paper's; both: the first and the last, one by one.",
+        choices=["encoder_plus_llm", "trained_head", "dot_product", "both"],
     )
     use_soft_prompts: bool = _f(True, "False: the LLM reads text only (ablation).")
     use_id_vectors: bool = _f(True, "False: no reparameterization, plain prefix tuning (ablation).")
@@ -175,6 +176,14 @@ class AlignmentArguments:
     text_ridge: float = _f(0.05, "Share of the mean variance added to every direction before whitening.")
     pooled_history: int = _f(
         10, "Latest items whose text states are pooled under encoder_plus_llm; 0 leaves them out."
+    )
+    objective: str = _f(
+        "bpr",
+        "What the alignment learns by, over the items of a batch: the paper's BPR, softmax, or gBCE.",
+        choices=["bpr", "cross_entropy", "gbce"],
+    )
+    alignment_negatives: int = _f(
+        0, "Further items drawn evenly for each batch, beside the other samples' targets (sampled softmax)."
     )
     popularity_correction: bool = _f(True, "Correct in-batch negatives for how often items are drawn.")
     max_history_items: int = _f(5, "Titles in the user's prompt.")

@@ -197,6 +197,7 @@ def build_model(
                 "text_ridge",
                 "pooled_history",
                 "popularity_correction",
+                "objective",
             )
         },
         text_layers=arguments.text_layers or [1.0],
@@ -263,7 +264,11 @@ def align(
         train_dataset=data,
         eval_dataset=RankingDataset(split.interactions, split.validation_of(split.alignment_users)),
         data_collator=AlignmentCollator(
-            model.processor, model.config.id_encoder_config.max_history, data.log_q, data.texts
+            model.processor,
+            model.config.id_encoder_config.max_history,
+            data.log_q,
+            data.texts,
+            arguments.alignment_negatives,
         ),
         scorer=scorer,
         sampler=TextGroupedSampler(data.texts, training.train_batch_size, training.seed),

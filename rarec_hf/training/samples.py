@@ -69,6 +69,7 @@ class AlignmentCollator:
         log_q (`np.ndarray` of shape `(n_items,)`, *optional*): see [`AlignmentDataset`].
         texts ([`SharedTexts`], *optional*): the data set's; a text stands once in a batch, however many samples read
             it.
+        n_negatives (`int`): further items drawn evenly from the catalogue for each batch.
     """
 
     def __init__(
@@ -77,11 +78,16 @@ class AlignmentCollator:
         max_history: int,
         log_q: np.ndarray | None = None,
         texts: SharedTexts | None = None,
+        n_negatives: int = 0,
     ):
         self.processor, self.max_history, self.log_q, self.texts = processor, max_history, log_q, texts
+        self.n_negatives = n_negatives
 
     def __call__(self, samples: Sequence[dict]) -> dict[str, torch.Tensor]:
-        items, targets = np.unique([sample["target"] for sample in samples], return_inverse=True)
+        chosen = np.array([sample["target"] for sample in samples])
+        drawn = torch.randint(0, len(self.processor.item_ids), (self.n_negatives,)).numpy()
+        items = np.unique(np.concatenate([chosen, drawn]))
+        targets = np.searchsorted(items, chosen)
         negatives = np.stack([~np.isin(items, sample["history"]) for sample in samples])
         negatives[np.arange(len(samples)), targets] = False
         users = np.array([sample.get("user", -1 - n) for n, sample in enumerate(samples)])
@@ -96,7 +102,11 @@ class AlignmentCollator:
         batch |= self.processor.item_inputs(items)
         batch |= {"targets": torch.as_tensor(targets), "negatives": torch.as_tensor(negatives)}
         if self.log_q is not None:
-            batch["item_log_q"] = torch.as_tensor(self.log_q[items])
+            # How often an item is expected in a batch, as a target or drawn, for each sample of the batch
+            drawn_evenly = self.n_negatives / (len(self.processor.item_ids) * len(samples))
+            with np.errstate(divide="ignore"):
+                log_q = np.logaddexp(self.log_q[items], np.log(drawn_evenly))
+            batch["item_log_q"] = torch.as_tensor(log_q.astype(np.float32))
         return batch
 
 

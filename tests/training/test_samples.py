@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from rarec_hf.processing_rarec import SharedTexts
 from rarec_hf.training.samples import AlignmentCollator, AlignmentDataset, TextGroupedSampler
@@ -90,3 +91,26 @@ def test_the_later_targets_of_a_user_are_no_negatives_of_the_earlier(make_proces
     ]
     negatives = AlignmentCollator(make_processor(), 8)(samples)["negatives"]  # of items 2, 3, 5
     assert negatives.tolist() == [[False, False, True], [False, False, True], [True, False, True], [True, True, False]]
+
+
+def test_further_negatives_are_drawn_evenly_and_corrected_for(make_processor):
+    torch.manual_seed(0)
+    samples = [{"history": np.array([1, 2]), "target": 5}, {"history": np.array([3]), "target": 7}]
+    shares = np.full(12, 1e-9, dtype=np.float32)
+    shares[[5, 7]] = 0.5
+    collate = AlignmentCollator(make_processor(), 8, np.log(shares), n_negatives=4)
+    seen = np.zeros(12)
+    for _ in range(300):
+        batch = collate(samples)
+        items = batch["items"]
+        assert items[batch["targets"]].tolist() == [5, 7] and len(items) == len(set(items.tolist()))
+        seen[items] += 1
+        for row, sample in enumerate(samples):
+            out = {int(i) for i, negative in zip(items, batch["negatives"][row], strict=True) if not negative}
+            assert out == {int(i) for i in items if i in (*sample["history"], sample["target"])}
+    others = np.delete(np.arange(12), [5, 7])
+    assert seen[[5, 7]].tolist() == [300, 300]
+    np.testing.assert_allclose(seen[others] / 300, 1 - (11 / 12) ** 4, atol=0.09)
+    at = {int(i): float(q) for i, q in zip(items, batch["item_log_q"], strict=True)}
+    assert at[5] == pytest.approx(np.log(0.5 + 4 / 12 / 2), abs=1e-5)
+    assert all(q == pytest.approx(np.log(4 / 12 / 2), abs=1e-5) for i, q in at.items() if i not in (5, 7))
