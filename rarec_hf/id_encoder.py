@@ -4,6 +4,7 @@
 # string.
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,9 @@ class IDEncoderConfig(PreTrainedConfig):
         dropout (`float`): in training.
         objective (`str`): what it is trained by: `"cross_entropy"` over the full catalogue, or over the sampled
             negatives of a batch, where `"gbce"` and `"bpr"` can be had too.
+        weighted_negatives (`bool`): under sampled cross-entropy, weigh the drawn items so that together they stand for
+            the whole catalogue: the sum over them estimates the full softmax's. Otherwise a target is told apart from
+            the few that were drawn.
         training_data (`str`, *optional*): digest of the (user, position) pairs it was trained on. The alignment
             refuses an encoder that has seen its targets, and this is how it knows.
         catalogue (`str`, *optional*): digest of the item ids in catalogue order; vectors of another catalogue are
@@ -52,6 +56,7 @@ class IDEncoderConfig(PreTrainedConfig):
     dropout: float | int = 0.3
     initializer_range: float | int = 0.02
     objective: str = "cross_entropy"
+    weighted_negatives: bool = False
     training_data: str | None = None
     catalogue: str | None = None
 
@@ -60,6 +65,8 @@ class IDEncoderConfig(PreTrainedConfig):
             raise ValueError(
                 f"`n_items` and `max_history` must be at least 1, got {self.n_items} and {self.max_history}."
             )
+        if self.weighted_negatives and self.objective != "cross_entropy":
+            raise ValueError(f"`weighted_negatives` belongs to 'cross_entropy', the objective is {self.objective!r}.")
         if self.objective not in OBJECTIVES:
             raise ValueError(f"`objective` must be one of {sorted(OBJECTIVES)}, got {self.objective!r}.")
 
@@ -214,7 +221,12 @@ class IDEncoderModel(PreTrainedModel):
             return IDEncoderOutput(loss=full_cross_entropy(vectors, self.item_vectors(), targets))
         positive = (vectors * self.candidate_vectors(targets)).sum(-1, keepdim=True)
         scores = torch.cat([positive, vectors @ self.candidate_vectors(negatives).T], 1)
-        if log_q is not None:
+        if self.config.weighted_negatives:
+            # Each drawn item stands for 1 / (n_drawn * its chance) of the catalogue, the target for itself
+            chance = -math.log(self.config.n_items - 1) if log_q is None else log_q[negatives]
+            weight = -(chance + math.log(len(negatives)))
+            scores = torch.cat([positive, scores[:, 1:] + weight], 1)
+        elif log_q is not None:
             chance = torch.cat([log_q[targets].unsqueeze(1), log_q[negatives].expand(len(targets), -1)], 1)
             scores = scores - chance
         allowed = negatives != targets.unsqueeze(1)

@@ -84,7 +84,8 @@ def test_every_item_of_the_history_counts(kind):
 @EACH
 def test_an_empty_history_gives_zeros_and_interests_differ(kind):
     model = encoder(kind)
-    assert torch.equal(model.user_vectors(torch.full((1, 2), -1)), torch.zeros(1, 3 if "comirec" in kind else 1, 8))
+    of_nothing = model.user_vectors(torch.full((1, 2), -1))
+    assert of_nothing.shape[1] == (3 if "comirec" in kind else 1) and not bool(of_nothing.any())
     vectors = model.user_vectors(HISTORY)[0]
     for one in range(1, len(vectors)):
         assert (vectors[one] - vectors[0]).abs().max() > 1e-3
@@ -399,3 +400,28 @@ def test_likeness_of_texts_is_part_of_the_score():
     close(scores(model) - scores(plain), 3 * model.texts @ pooled)
     items = torch.tensor([4, 0, 11])
     close(model.candidate_vectors(items), model.item_vectors()[items])
+
+
+def test_weighted_negatives_estimate_the_full_softmax():
+    """Over many draws the mean of the sampled partition is the whole one."""
+    model, plain = encoder("sasrec", weighted_negatives=True), encoder("sasrec")
+    history, labels = HISTORY[2:, :2], torch.tensor([[-100, 11]])
+    full = plain(history, labels=labels).loss
+    others = torch.arange(11)
+    torch.testing.assert_close(model(history, labels=labels, negatives=others).loss, full)  # each other item once
+    assert (plain(history, labels=labels, negatives=others[:5]).loss - full).abs() > 0.1  # fewer: another task
+    vectors = plain.user_vectors(history)[:, 0]
+    scores = (vectors @ plain.item_vectors().T)[0]
+    generator = torch.Generator().manual_seed(0)
+    for log_q in (None, torch.linspace(-1, 1, 12).log_softmax(0)):
+        chances = torch.ones(11) if log_q is None else log_q[:11].exp()
+        log_chances = (chances / chances.sum()).log() if log_q is not None else None
+        partitions = []
+        for _ in range(400):
+            drawn = torch.multinomial(chances, 5, replacement=True, generator=generator)
+            given = None if log_q is None else torch.cat([log_chances, torch.zeros(1)])
+            loss = model(history, labels=labels, negatives=drawn, log_q=given).loss
+            partitions.append((loss + scores[11]).exp())
+        assert torch.stack(partitions).mean().item() == pytest.approx(scores.exp().sum().item(), rel=0.05)
+    with pytest.raises((StrictDataclassError, ValueError), match="belongs to 'cross_entropy'"):
+        SASRecConfig(n_items=3, objective="bpr", weighted_negatives=True)

@@ -24,6 +24,7 @@ SPARSE = {
     "encoder_dropout": 0.4,
     "encoder_batch_size": 128,
     "encoder_negatives": 2048,
+    "encoder_weighted_negatives": True,
     "encoder_learning_rate": 2e-3,
     "encoder_epochs": 24,
     "encoder_patience": 3,
@@ -40,6 +41,7 @@ WIDE = {
     "encoder_epochs": 24,
     "encoder_patience": 3,
 }
+WEIGHTED_WIDE = WIDE | {"encoder_weighted_negatives": True}
 TEXT = SPARSE | {"encoder_type": "text_sasrec", "encoder_text_gain": 5.0, "encoder_epochs": 8, "encoder_patience": 2}
 COMIREC = {
     "encoder_type": "comirec",
@@ -87,7 +89,7 @@ def _tfidf(world):
 
 
 def _sasrec(world: World, seed: int, all_users: bool = True):
-    return world.encoder("sasrec", [SPARSE, WIDE], seed, all_users=all_users)
+    return world.encoder("sasrec", [SPARSE, WIDE, WEIGHTED_WIDE], seed, all_users=all_users)
 
 
 def _text_sasrec(world: World, source: str, seed: int, all_users: bool = True):
@@ -187,9 +189,17 @@ ROWS = {
     "itemknn": Row("ItemKNN", "id", _plain(_knn), False),
     "ease": Row("EASE", "id", ease, False),
     "sasrec": Row("SASRec", "id", _encoder(_sasrec)),
-    "comirec": Row("ComiRec-SA", "id", _encoder(lambda w, s: w.encoder("comirec", [COMIREC], s))),
+    "comirec": Row(
+        "ComiRec-SA",
+        "id",
+        _encoder(lambda w, s: w.encoder("comirec", [COMIREC, COMIREC | {"encoder_weighted_negatives": True}], s)),
+    ),
     "gru4rec": Row(
-        "GRU4Rec", "id", _encoder(lambda w, s: w.encoder("gru4rec", [WIDE | {"encoder_type": "gru4rec"}], s))
+        "GRU4Rec",
+        "id",
+        _encoder(
+            lambda w, s: w.encoder("gru4rec", [r | {"encoder_type": "gru4rec"} for r in (WIDE, WEIGHTED_WIDE)], s)
+        ),
     ),
     "tfidf": Row("TF-IDF", "text", _plain(_tfidf), False),
     "minilm": Row("MiniLM, untrained two towers", "text", _text("minilm"), False),

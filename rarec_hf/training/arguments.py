@@ -101,6 +101,9 @@ class EncoderArguments:
         "How they are drawn; popularity is corrected for under cross_entropy.",
         choices=["uniform", "popularity"],
     )
+    encoder_weighted_negatives: bool = _f(
+        False, "Under sampled cross_entropy: weigh them so that they stand for the whole catalogue."
+    )
     encoder_hidden_size: int = _f(64, "Width of the ID vectors.")
     encoder_layers: int = _f(2, "Transformer blocks or recurrent layers.")
     encoder_heads: int = _f(2, "Attention heads (sasrec, bert4rec).")

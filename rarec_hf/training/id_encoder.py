@@ -142,6 +142,7 @@ def new_id_encoder(arguments: EncoderArguments, **fields) -> IDEncoderModel:
         "dropout": arguments.encoder_dropout,
         "attention_dropout": arguments.encoder_attention_dropout,
         "objective": arguments.encoder_objective,
+        "weighted_negatives": arguments.encoder_weighted_negatives and arguments.encoder_negatives > 0,
         "variant": arguments.encoder_variant,
         "interests": arguments.encoder_interests,
         "text_gain": arguments.encoder_text_gain,
