@@ -89,6 +89,9 @@ def main() -> None:
         job.save_data(split, folder)
         describe_data(split)
 
+        if alignment.dry_run:
+            say(job.dry_run(split, alignment, training))
+            raise SystemExit(0)
         texts = None
         if encoder.encoder_type == job.TEXT_ENCODER and encoder.id_encoder is None:
             say("\nTexts: the LLM reads the catalogue's, for the ID encoder too")

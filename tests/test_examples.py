@@ -298,3 +298,19 @@ def test_the_alignment_map_during_training_and_after(inputs, tmp_path, capsys):
     assert picture.read_bytes()[:4] == b"\x89PNG" and "| RA-Rec | " in printed and "neighbour_overlap@10" in printed
     with pytest.raises(SystemExit, match="another catalogue"):
         run("alignment_map.py", str(output), "--picture", str(picture))
+
+
+def test_a_dry_run_says_what_it_will_take_and_starts_nothing(inputs, tmp_path, capsys):
+    output = tmp_path / "run"
+    with pytest.raises(SystemExit) as stopped:
+        run("train.py", *options(inputs, output, "--dry_run", "true"))
+    assert stopped.value.code == 0 and not output.exists() and not list(tmp_path.iterdir())
+    printed = capsys.readouterr().out
+    assert "ID encoder: first" not in printed
+    for part in ("alignment", "encoding the catalogue", "gains", "evaluation", "together"):
+        (line,) = [line for line in printed.splitlines() if line.strip().startswith(f"{part} ")]
+        assert int(line.split(" tokens")[0].split()[-1].replace(",", "")) > 0
+    assert "Memory: " in printed and "Disk: " in printed
+    plain = int(printed.split("encoding the catalogue")[1].split(" tokens")[0].replace(",", ""))
+    events = {f"i{n}" for n in range(30)}
+    assert plain == sum(len(f"Item:\nw{n} w{n // 5}") + len("\nSimilar to:") for n in range(len(events)))

@@ -15,7 +15,7 @@ from rarec_hf.training import job
 from rarec_hf.training.arguments import RARecTrainingArguments
 from rarec_hf.training.id_encoder import encoder_scorer
 
-MOST_ITEMS_OF_EASE = 25_000  # an inverse of n_items x n_items: 2.5 GB and some minutes
+MOST_ITEMS_OF_EASE = 15_000  # an inverse of n_items x n_items: beyond, many minutes of two cores
 
 SPARSE = {
     "encoder_block": "pre_norm",

@@ -11,7 +11,7 @@ from .sequences import covered
 from .splits import Split, Targets
 from .words import word_incidence
 
-__all__ = ["select_samples"]
+__all__ = ["count_of", "select_samples"]
 
 PAIRS_AT_ONCE = 1 << 20  # pairs of a sample and a title of its history whose words are compared together
 
@@ -66,7 +66,7 @@ def select_samples(
     if max_history < 1 or n_buckets < 1:
         raise ValueError(f"`max_history` and `n_buckets` must be at least 1, got {max_history} and {n_buckets}.")
     samples = split.alignment_samples()
-    n_samples = _count(budget, len(samples))
+    n_samples = count_of(budget, len(samples))
     kept = np.arange(len(samples))
     if denoise:
         kept = np.flatnonzero(_shares_a_word(split, samples, max_history))
@@ -111,7 +111,7 @@ def select_samples(
     )
 
 
-def _count(budget: int | float, available: int) -> int:
+def count_of(budget: int | float, available: int) -> int:
     if budget < 0 or isinstance(budget, bool) or (budget >= 1 and budget != int(budget)):
         raise ValueError(
             f"`budget` must be a whole number of samples, a fraction between 0 and 1 or 0 for all, got {budget!r} "

@@ -225,6 +225,10 @@ class AlignmentArguments:
     alignment_map: bool = _f(
         False, "Draw the items' and users' representations (t-SNE) after every epoch, with numbers beside the picture."
     )
+    dry_run: bool = _f(
+        False,
+        "Say what the run will take (time, memory, disk) and stop: tokens are counted, the LLM's speed is tried.",
+    )
     eval_users: int = _f(0, "Evaluate on this many test users, drawn with the seed; 0 takes all.")
     exclude_seen: bool = _f(True, "False: the items of a user's history stay in the ranking (ComiRec's protocol).")
     encode_batch_size: int = _f(64, "Texts a batch where nothing is trained.")

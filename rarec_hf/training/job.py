@@ -24,6 +24,7 @@ from .alignment_picture import AlignmentMapCallback
 from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
 from .calibration import fit_gains
+from .estimate import estimate
 from .id_encoder import train_id_encoder
 from .loaded_encoder import load_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
@@ -285,6 +286,15 @@ def align(
     return trainer.state.log_history, drawn, selection
 
 
+def dry_run(split: Split, arguments: AlignmentArguments, training: RARecTrainingArguments) -> str:
+    """What the run will take, in words; loads the backbone and tries it for a moment, trains nothing."""
+    encoder = SASRecModel(SASRecConfig(n_items=split.interactions.n_items))
+    score = TEXT_SCORE if arguments.score == "both" else arguments.score
+    model, line = build_model(split, encoder, arguments, score)
+    n_users = len(test_users(split, arguments.eval_users, training.seed))
+    return f"Backbone: {line}\n{estimate(model, split, arguments, training, n_users)}"
+
+
 def gain_targets(split: Split, n_users: int, seed: int) -> RankingDataset | None:
     """The validation targets that weights are fitted on; None where none shall be."""
     if not n_users:
@@ -327,6 +337,7 @@ __all__ = [
     "align",
     "best_epoch",
     "build_model",
+    "dry_run",
     "gain_targets",
     "load_data",
     "prepare_encoders",
