@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModel, set_seed
+from transformers import set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
@@ -21,18 +19,16 @@ from ..modeling_rarec import RARecForSequentialRecommendation
 from ..modeling_sasrec import SASRecConfig, SASRecModel
 from ..processing_rarec import RARecProcessor
 from .alignment_picture import AlignmentMapCallback
-from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
+from .arguments import AlignmentArguments, DataArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
 from .calibration import fit_gains
+from .encoder_stage import INNER_ENCODER, OPPONENT_ENCODER, TEXT_ENCODER, best_epoch, prepare_encoders
 from .estimate import estimate
-from .id_encoder import train_id_encoder
-from .loaded_encoder import load_id_encoder
 from .ranking_trainer import RankingDataset, RankingTrainer
 from .samples import AlignmentCollator, TextGroupedSampler
 from .text_stage import draw_samples, store_texts
 
-INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
-TEXT_ENCODER, TEXT_SCORE = "text_sasrec", "encoder_plus_llm"
+TEXT_SCORE = "encoder_plus_llm"
 
 
 def load_data(arguments: DataArguments, seed: int) -> Split:
@@ -80,87 +76,6 @@ def read_item_texts(
     model, _ = build_model(split, SASRecModel(SASRecConfig(n_items=split.interactions.n_items)), arguments, TEXT_SCORE)
     model.prepare_texts(range(split.interactions.n_items), arguments.encode_batch_size, progress)
     return model
-
-
-def prepare_encoders(
-    split: Split,
-    arguments: EncoderArguments,
-    training: RARecTrainingArguments,
-    work_folder: Path,
-    texts: torch.Tensor | None = None,
-) -> tuple[IDEncoderModel, IDEncoderModel | None, list[dict]]:
-    """
-    The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training
-    parts.
-
-    A loaded single encoder has no opponent of its own training; None is given then. The opponent of an encoder that
-    reads the LLM's text vectors is a SASRec of the same settings, which reads none.
-
-    Args:
-        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): for `--encoder_type text_sasrec`.
-
-    Returns:
-        inner encoder, opponent or None, log history of the inner encoder's training.
-    """
-    if arguments.id_encoder is not None:
-        load = partial(
-            load_id_encoder,
-            split=split,
-            trust=arguments.trust_id_encoder,
-            user_vectors=arguments.user_vectors,
-            trust_user_vectors=arguments.trust_user_vectors,
-            similarity=arguments.vector_similarity,
-            missing=arguments.missing_vectors,
-            max_history=arguments.encoder_max_history,
-        )
-        folder = Path(arguments.id_encoder)
-        if (folder / INNER_ENCODER).is_dir():
-            opponent = folder / OPPONENT_ENCODER
-            inner = load(str(folder / INNER_ENCODER))
-            return inner, AutoModel.from_pretrained(opponent).eval() if opponent.is_dir() else None, []
-        return load(arguments.id_encoder), None, []
-    if arguments.user_vectors is not None:
-        raise ValueError("--user_vectors needs the item vectors of the same model: give them with --id_encoder FILE.")
-    if arguments.encoder_type == TEXT_ENCODER and texts is None:
-        raise ValueError(f"--encoder_type {TEXT_ENCODER} needs the items' text vectors; see `read_item_texts`.")
-    without_texts = replace(arguments, encoder_type="sasrec") if texts is not None else arguments
-    encoders, histories = [], []
-    for sequences, validation, digest, name in (
-        (
-            split.encoder_sequences(),
-            split.validation_of(split.encoder_users),
-            split.seen_by_encoder_digest(),
-            INNER_ENCODER,
-        ),
-        (split.baseline_sequences(), split.validation, None, OPPONENT_ENCODER),
-    ):
-        inside = name == INNER_ENCODER
-        encoder, history = train_id_encoder(
-            split,
-            sequences,
-            validation,
-            arguments if inside else without_texts,
-            work_folder / name,
-            training.seed,
-            digest,
-            training.disable_tqdm,
-            texts if inside else None,
-        )
-        encoders.append(encoder)
-        histories.append(history)
-    if arguments.encoder_refit:
-        last = replace(without_texts, encoder_epochs=best_epoch(histories[1]))
-        folder = work_folder / OPPONENT_ENCODER
-        sequences = split.refit_sequences()
-        encoders[1], _ = train_id_encoder(
-            split, sequences, None, last, folder, training.seed, None, training.disable_tqdm
-        )
-    return encoders[0], encoders[1], histories[0]
-
-
-def best_epoch(log_history: list[dict]) -> float:
-    """The epoch with the best validation NDCG@10, from the log history of an ID encoder's training."""
-    return max((entry for entry in log_history if "eval_ndcg@10" in entry), key=lambda e: e["eval_ndcg@10"])["epoch"]
 
 
 def build_model(
@@ -334,6 +249,8 @@ def remove_checkpoints(folder: Path) -> None:
 __all__ = [
     "INNER_ENCODER",
     "OPPONENT_ENCODER",
+    "TEXT_ENCODER",
+    "TEXT_SCORE",
     "align",
     "best_epoch",
     "build_model",

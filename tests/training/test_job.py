@@ -2,19 +2,19 @@
 
 import pytest
 
-from rarec_hf.training import job
+from rarec_hf.training import encoder_stage, job
 from rarec_hf.training.arguments import EncoderArguments, RARecTrainingArguments
 
 
 def test_refit_trains_the_opponent_on_validation_too(split, tmp_path, monkeypatch):
     calls = []
-    train = job.train_id_encoder
+    train = encoder_stage.train_id_encoder
 
     def watched(split, sequences, validation, arguments, *rest):
         calls.append((sum(map(len, sequences)), validation is not None, arguments.encoder_epochs))
         return train(split, sequences, validation, arguments, *rest)
 
-    monkeypatch.setattr(job, "train_id_encoder", watched)
+    monkeypatch.setattr(encoder_stage, "train_id_encoder", watched)
     arguments = EncoderArguments(encoder_hidden_size=8, encoder_epochs=2, encoder_refit=True)
     training = RARecTrainingArguments(output_dir=str(tmp_path), disable_tqdm=True)
     inner, opponent, history = job.prepare_encoders(split, arguments, training, tmp_path)

@@ -1,0 +1,103 @@
+"""Stage one of the main job: the ID encoder inside RA-Rec and its opponent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from transformers import AutoModel
+
+from ..data.splits import Split
+from ..id_encoder import IDEncoderModel
+from .arguments import EncoderArguments, RARecTrainingArguments
+from .id_encoder import train_id_encoder
+from .loaded_encoder import load_id_encoder
+
+INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
+TEXT_ENCODER = "text_sasrec"
+
+
+def prepare_encoders(
+    split: Split,
+    arguments: EncoderArguments,
+    training: RARecTrainingArguments,
+    work_folder: Path,
+    texts: torch.Tensor | None = None,
+) -> tuple[IDEncoderModel, IDEncoderModel | None, list[dict]]:
+    """
+    The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training
+    parts.
+
+    A loaded single encoder has no opponent of its own training; None is given then. The opponent of an encoder that
+    reads the LLM's text vectors is a SASRec of the same settings, which reads none.
+
+    Args:
+        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): for `--encoder_type text_sasrec`.
+
+    Returns:
+        inner encoder, opponent or None, log history of the inner encoder's training.
+    """
+    if arguments.id_encoder is not None:
+        load = partial(
+            load_id_encoder,
+            split=split,
+            trust=arguments.trust_id_encoder,
+            user_vectors=arguments.user_vectors,
+            trust_user_vectors=arguments.trust_user_vectors,
+            similarity=arguments.vector_similarity,
+            missing=arguments.missing_vectors,
+            max_history=arguments.encoder_max_history,
+        )
+        folder = Path(arguments.id_encoder)
+        if (folder / INNER_ENCODER).is_dir():
+            opponent = folder / OPPONENT_ENCODER
+            inner = load(str(folder / INNER_ENCODER))
+            return inner, AutoModel.from_pretrained(opponent).eval() if opponent.is_dir() else None, []
+        return load(arguments.id_encoder), None, []
+    if arguments.user_vectors is not None:
+        raise ValueError("--user_vectors needs the item vectors of the same model: give them with --id_encoder FILE.")
+    if arguments.encoder_type == TEXT_ENCODER and texts is None:
+        raise ValueError(f"--encoder_type {TEXT_ENCODER} needs the items' text vectors; see `read_item_texts`.")
+    without_texts = replace(arguments, encoder_type="sasrec") if texts is not None else arguments
+    encoders, histories = [], []
+    for sequences, validation, digest, name in (
+        (
+            split.encoder_sequences(),
+            split.validation_of(split.encoder_users),
+            split.seen_by_encoder_digest(),
+            INNER_ENCODER,
+        ),
+        (split.baseline_sequences(), split.validation, None, OPPONENT_ENCODER),
+    ):
+        inside = name == INNER_ENCODER
+        encoder, history = train_id_encoder(
+            split,
+            sequences,
+            validation,
+            arguments if inside else without_texts,
+            work_folder / name,
+            training.seed,
+            digest,
+            training.disable_tqdm,
+            texts if inside else None,
+        )
+        encoders.append(encoder)
+        histories.append(history)
+    if arguments.encoder_refit:
+        last = replace(without_texts, encoder_epochs=best_epoch(histories[1]))
+        folder = work_folder / OPPONENT_ENCODER
+        sequences = split.refit_sequences()
+        encoders[1], _ = train_id_encoder(
+            split, sequences, None, last, folder, training.seed, None, training.disable_tqdm
+        )
+    return encoders[0], encoders[1], histories[0]
+
+
+def best_epoch(log_history: list[dict]) -> float:
+    """The epoch with the best validation NDCG@10, from the log history of an ID encoder's training."""
+    return max((entry for entry in log_history if "eval_ndcg@10" in entry), key=lambda e: e["eval_ndcg@10"])["epoch"]
+
+
+__all__ = ["INNER_ENCODER", "OPPONENT_ENCODER", "TEXT_ENCODER", "best_epoch", "prepare_encoders"]
