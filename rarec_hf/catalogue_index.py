@@ -237,10 +237,8 @@ class CatalogueMixin:
         for number, (some, holders) in enumerate(
             tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not progress), 1
         ):
-            indices = torch.tensor([missing[position] for group in holders for position in group])
-            rows = torch.tensor([row for row, group in enumerate(holders) for _ in group])
-            items[indices] = self._encoded(some, rows, readout, vectors[indices.to(vectors.device)])
-            done[indices] = True
+            indices, encoded = self._encoded(some, holders, missing, readout, vectors)
+            items[indices], done[indices] = encoded, True
             # Ever rarer, as each writes all there is
             if resume_file is not None and (number >= next_save or number == len(batches)):
                 next_save = number + max(BATCHES_BETWEEN_SAVES, number // 4)
@@ -261,21 +259,25 @@ class CatalogueMixin:
         found = torch.empty(len(indices), self.score_head.width)
         for some, holders in text_batches(processor.item_texts(indices), batch_size):
             places = [place for group in holders for place in group]
-            rows = torch.tensor([row for row, group in enumerate(holders) for _ in group])
-            items = torch.tensor([indices[place] for place in places], device=vectors.device)
-            found[places] = self._encoded(some, rows, readout, vectors[items])
+            found[places] = self._encoded(some, holders, indices, readout, vectors)[1]
         self.train(was_training)
         return found
 
-    def _encoded(self, texts: list[list[int]], rows: Tensor, readout: Tensor, id_vectors: Tensor) -> Tensor:
-        """Representations of items, of which item n has text `rows[n]`."""
+    def _encoded(
+        self, texts: list[list[int]], holders: list[list[int]], wanted: list[int], readout: Tensor, vectors: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Which items hold these distinct texts, and their representations; `holders` are places in `wanted`, the item
+        indices, and `vectors` are those of the whole catalogue."""
+        items = torch.tensor([wanted[place] for group in holders for place in group])
+        rows = torch.tensor([row for row, group in enumerate(holders) for _ in group])
+        id_vectors = vectors[items.to(vectors.device)]
         ids, mask = padded_texts(texts, self.get_input_embeddings().weight.device)
         wants_text, rows = self.score_head.uses_text, rows.to(ids.device)
         reading = self.read(
             "item", ids, mask, readout, id_vectors.unsqueeze(1).to(ids.device), wants_text, rows, mask.sum(1)[rows]
         )
         text = self.score_head.text(reading.text_state) if wants_text else None
-        return self.score_head.item(reading.state, text).cpu()
+        return items, self.score_head.item(reading.state, text).cpu()
 
     def _item_keys(self, texts: list[list[int]], vectors: Tensor, readout: Tensor) -> list[bytes]:
         """What each item's representation depends on, as a digest."""

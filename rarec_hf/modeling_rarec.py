@@ -23,7 +23,7 @@ from .new_items import NewItemsMixin
 from .objectives import OBJECTIVES
 from .reading import ReadingMixin
 from .recommendation import RecommendationMixin
-from .scoring import SCORES, EncoderPlusLLMScore, TrainedHeadScore
+from .scoring import SCORES, TrainedHeads
 from .soft_prompt import SoftPromptGenerator
 
 
@@ -120,7 +120,7 @@ class RARecForSequentialRecommendation(
                 init.zeros_(module.projector.bias)
             if module.context is not None:
                 init.normal_(module.context, std=std)
-        elif isinstance(module, (EncoderPlusLLMScore, TrainedHeadScore)):
+        elif isinstance(module, TrainedHeads):
             init.normal_(module.user_head.weight, std=std)
             init.normal_(module.item_head.weight, std=std)
             module.reset()

@@ -35,7 +35,23 @@ class DotProductScore(nn.Module):
         return state
 
 
-class TrainedHeadScore(nn.Module):
+class TrainedHeads(nn.Module):
+    """Heads A and B on the readout states of both sides; what they give has length 1."""
+
+    def __init__(self, hidden_size: int, score_dim: int):
+        super().__init__()
+        self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
+        self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
+        self.item_head = nn.Linear(hidden_size, score_dim, bias=False)
+
+    def user_readout(self, state: Tensor) -> Tensor:
+        return nn.functional.normalize(self.user_head(self.state_norm(state)), dim=-1)
+
+    def item_readout(self, state: Tensor) -> Tensor:
+        return nn.functional.normalize(self.item_head(self.state_norm(state)), dim=-1)
+
+
+class TrainedHeadScore(TrainedHeads):
     """
     `y_ui = s cos(A h_u, B h_i)`: both towers' readout states through trained heads, without the ID encoder's score. s
     is learnt and starts at 16, where a softmax over a batch is neither flat nor sharp.
@@ -45,25 +61,22 @@ class TrainedHeadScore(nn.Module):
     user_side = ("log_scale", "user_head")
 
     def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1):
-        super().__init__()
+        super().__init__(hidden_size, score_dim)
         self.width = score_dim
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
-        self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
-        self.item_head = nn.Linear(hidden_size, score_dim, bias=False)
 
     @torch.no_grad()
     def reset(self) -> None:
         init.zeros_(self.log_scale)
 
     def user(self, state: Tensor, pooled_text: Tensor | None) -> Tensor:
-        return 16 * self.log_scale.exp() * nn.functional.normalize(self.user_head(self.state_norm(state)), dim=-1)
+        return 16 * self.log_scale.exp() * self.user_readout(state)
 
     def item(self, state: Tensor, text: Tensor | None) -> Tensor:
-        return nn.functional.normalize(self.item_head(self.state_norm(state)), dim=-1)
+        return self.item_readout(state)
 
 
-class EncoderPlusLLMScore(nn.Module):
+class EncoderPlusLLMScore(TrainedHeads):
     """
     The LLM's part of `y_ui = F(u, i) + g_t cos(q_u, t_i) + g_h cos(A h_u, B h_i)`, F being the ID encoder's own score.
 
@@ -78,16 +91,13 @@ class EncoderPlusLLMScore(nn.Module):
     user_side = ("gains", "user_head")  # what item representations do not depend on
 
     def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1):
-        super().__init__()
+        super().__init__(hidden_size, score_dim)
         of_layer = min(text_dim, hidden_size)
         self.text_dim = n_text_layers * of_layer
         self.width = self.text_dim + score_dim
         self.register_buffer("text_mean", torch.zeros(n_text_layers, hidden_size))
         self.register_buffer("text_whitening", torch.eye(hidden_size, of_layer).repeat(n_text_layers, 1, 1))
         self.gains = nn.Parameter(torch.zeros(2))  # of text and readout states, in units of GAIN_UNIT
-        self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
-        self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
-        self.item_head = nn.Linear(hidden_size, score_dim, bias=False)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -134,13 +144,13 @@ class EncoderPlusLLMScore(nn.Module):
 
     def user(self, state: Tensor, pooled_text: Tensor) -> Tensor:
         """`(batch, width)` from readout states and the pooled text `(batch, text_dim)` of the history."""
-        readout = nn.functional.normalize(self.user_head(self.state_norm(state)), dim=-1)
+        readout = self.user_readout(state)
         text_gain, readout_gain = GAIN_UNIT * self.gains
         return torch.cat([text_gain * pooled_text, readout_gain * readout], -1)
 
     def item(self, state: Tensor, text: Tensor) -> Tensor:
         """`(n, width)` from readout states `(n, hidden)` and text vectors `(n, text_dim)`."""
-        return torch.cat([text, nn.functional.normalize(self.item_head(self.state_norm(state)), dim=-1)], -1)
+        return torch.cat([text, self.item_readout(state)], -1)
 
 
 SCORES = {
@@ -150,4 +160,4 @@ SCORES = {
 }
 
 
-__all__ = ["GAIN_UNIT", "SCORES", "DotProductScore", "EncoderPlusLLMScore", "TrainedHeadScore"]
+__all__ = ["GAIN_UNIT", "SCORES", "DotProductScore", "EncoderPlusLLMScore", "TrainedHeadScore", "TrainedHeads"]

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests_support import rows_of
 
 from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.catalogue_index import text_batches
 
 N_ITEMS = 12
-
-
-def rows_of(model):
-    rows = []
-    model.backbone.register_forward_pre_hook(
-        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
-    return rows
 
 
 @pytest.mark.parametrize("position", ["after_text", "before_text"])

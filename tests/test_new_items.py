@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests_support import rows_of
 
 from rarec_hf import RARecForSequentialRecommendation, TextSASRecConfig, TextSASRecModel
 
 N_ITEMS = 12
-
-
-def rows_of(model):
-    rows = []
-    model.backbone.register_forward_pre_hook(
-        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
-    )
-    return rows
 
 
 @pytest.mark.parametrize("score", ["encoder_plus_llm", "trained_head", "dot_product"])

@@ -49,3 +49,12 @@ def redraw(model: torch.nn.Module, seed: int, std: float = 0.2) -> None:
             noise = torch.randn(parameter.shape, generator=generator)
             # Norms stay around what they do by themselves (gain 1, or 0 where a type adds 1 to it)
             parameter.copy_(parameter + 0.1 * noise if "norm" in name or "ln_" in name else std * noise)
+
+
+def rows_of(model) -> list[int]:
+    """Rows of each pass through the model's backbone, as they come."""
+    rows = []
+    model.backbone.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    return rows

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rarec_hf import RARecForSequentialRecommendation, load_backbone, resolve_backbone
-from rarec_hf.catalogue_index import Catalogue, recency_pooled
+from rarec_hf.catalogue_index import Catalogue
 from rarec_hf.data import leave_one_out, load_interactions
 from rarec_hf.data.splits import Targets
 from rarec_hf.evaluation import Blend
-from rarec_hf.id_encoder import IDEncoderModel, padded_histories
+from rarec_hf.id_encoder import IDEncoderModel
 from rarec_hf.id_encoders import ID_ENCODERS
 from rarec_hf.modeling_sasrec import SASRecConfig, SASRecModel
 from rarec_hf.scoring import EncoderPlusLLMScore
@@ -28,6 +28,7 @@ from rarec_hf.training import job
 from rarec_hf.training.arguments import AlignmentArguments, EncoderArguments
 from rarec_hf.training.id_encoder import train_id_encoder
 from rarec_hf.training.ranking_trainer import RankingDataset
+from rarec_hf.training.table import pooled_text_scorer
 from rarec_hf.whole_files import replacing
 
 LAYERS = [0.0, 0.67]
@@ -162,14 +163,7 @@ class World:
 
     def text_scorer(self, source: str):
         """Cosine of an item's text vector and the recency-weighted mean of the history's; nothing is trained."""
-        texts = self.text_vectors(source)
-
-        @torch.no_grad()
-        def score(histories):
-            recent = padded_histories([np.asarray(h).tolist() for h in histories], POOLED)
-            return recency_pooled(texts, recent, POOLED, DECAY) @ texts.T
-
-        return score
+        return pooled_text_scorer(self.text_vectors(source), POOLED, DECAY)
 
     # ID encoders -----------------------------------------------------------------------------------------------------
 

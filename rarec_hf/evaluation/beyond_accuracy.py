@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from .evaluator import Scorer
+from .ranks import flatten_histories
 
 
 class TopItemsRecorder:
@@ -29,8 +30,7 @@ class TopItemsRecorder:
     def __call__(self, histories: Sequence[np.ndarray], *users):
         scores = self.scorer(histories, *users)
         unseen = torch.as_tensor(scores).float().clone()
-        rows = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-        items = np.concatenate([np.asarray(h, dtype=np.int64) for h in histories]) if len(rows) else rows
+        rows, items = flatten_histories(histories, unseen.shape[1])
         unseen[torch.as_tensor(rows), torch.as_tensor(items)] = float("-inf")
         self._found.append(unseen.topk(min(self.k, unseen.shape[1]), 1).indices.cpu().numpy())
         return scores

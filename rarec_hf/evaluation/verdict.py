@@ -53,50 +53,37 @@ def verdict(
         bag_of_words (`Ranks`, *optional*): of the ID encoder with TF-IDF of titles beside it.
         without_readout (`Ranks`, *optional*): of the full model less its readout states, which the soft prompts steer.
     """
-    found = []
-    if bag_of_words is not None:
-        found.append(
-            Comparison(
-                "Text (a bag of words) adds",
-                "to the ID encoder",
-                paired_difference(bag_of_words, encoder, metric),
-                "your titles say what the interactions do not.",
-                "Your titles may say little; check that they are not mere codes.",
-                "words mislead here; look at the titles.",
-            )
-        )
-    found.append(
-        Comparison(
-            "RA-Rec adds",
-            "to the ID encoder",
-            paired_difference(ours, encoder, metric),
+    compared = [
+        (
+            ("Text (a bag of words) adds", "to the ID encoder", bag_of_words, encoder),
+            "your titles say what the interactions do not.",
+            "Your titles may say little; check that they are not mere codes.",
+            "words mislead here; look at the titles.",
+        ),
+        (
+            ("RA-Rec adds", "to the ID encoder", ours, encoder),
             "it is worth its cost if nothing cheaper does the same.",
             "Serve the ID encoder, or give the alignment more samples.",
             "serve the ID encoder.",
-        )
-    )
-    if bag_of_words is not None:
-        found.append(
-            Comparison(
-                "The LLM adds",
-                "to the ID encoder with a bag of words",
-                paired_difference(ours, bag_of_words, metric),
-                "it reads more in the titles than their words.",
-                "A bag of words beside the ID encoder does the same for less.",
-                "a bag of words beside the ID encoder is better and costs nothing.",
-            )
-        )
-    if without_readout is not None:
-        found.append(
-            Comparison(
-                "Soft prompts and readout add",
-                "to the LLM's text vectors",
-                paired_difference(ours, without_readout, metric),
-                "keep them.",
-                "The text vectors alone answer without reading a user's text: --use_soft_prompts false is cheaper.",
-                "leave them out: --use_soft_prompts false.",
-            )
-        )
+        ),
+        (
+            ("The LLM adds", "to the ID encoder with a bag of words", ours, bag_of_words),
+            "it reads more in the titles than their words.",
+            "A bag of words beside the ID encoder does the same for less.",
+            "a bag of words beside the ID encoder is better and costs nothing.",
+        ),
+        (
+            ("Soft prompts and readout add", "to the LLM's text vectors", ours, without_readout),
+            "keep them.",
+            "The text vectors alone answer without reading a user's text: --use_soft_prompts false is cheaper.",
+            "leave them out: --use_soft_prompts false.",
+        ),
+    ]
+    found = [
+        Comparison(what, against, paired_difference(one, other, metric), *advice)
+        for (what, against, one, other), *advice in compared
+        if one is not None and other is not None
+    ]
     lines = [f"What each part is worth on these data, in {metric_label(metric)} of {ours.n_users:,} users:", ""]
     return "\n".join([*lines, *(f"- {comparison}" for comparison in found)]) + "\n"
 

@@ -33,12 +33,15 @@ def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 
         head = EncoderPlusLLMScore(states.shape[1] // n_layers, config.text_dim, config.score_dim, n_layers)
         head.fit_whitening(states, config.text_ridge)
         texts = head.text(states)
-    latest = config.pooled_history or type(config)().pooled_history
+    return pooled_text_scorer(texts, config.pooled_history or type(config)().pooled_history, config.pooling_decay)
+
+
+def pooled_text_scorer(texts: torch.Tensor, latest: int, decay: float):
+    """Cosine of items' text vectors `(n_items, width)`, of length 1, and the recency-weighted mean of a history's."""
 
     @torch.no_grad()
     def score(histories):
-        recent = padded_histories(histories, latest)
-        return (recency_pooled(texts, recent, latest, config.pooling_decay) @ texts.T).numpy()
+        return (recency_pooled(texts, padded_histories(histories, latest), latest, decay) @ texts.T).numpy()
 
     return score
 
@@ -121,6 +124,7 @@ __all__ = [
     "OURS",
     "WITHOUT_READOUT",
     "add_row",
+    "pooled_text_scorer",
     "rank_opponents",
     "text_only_scorer",
     "verdict_of",
