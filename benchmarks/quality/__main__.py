@@ -4,9 +4,10 @@
     python -m benchmarks.quality --dataset amazon2014-clothing --render
 
 DATA holds `DATASET/interactions.parquet` and `DATASET/items.parquet`. A row that is in the results already is not run
-again; `--rows` takes names, kinds (id, text, llm, ours) or all. Everything is chosen on validation targets; the test
-targets of seeded users are read once a row. Results: `benchmarks/results/quality/DATASET.md`, its charts, `.json` and
-the ranks of every user and row.
+again; `--rows` takes names, kinds (id, text, llm, ours) or all. Recipes and epochs are chosen on validation targets;
+then every model is trained again on the training parts and validation targets, but for those of the users that weights
+are fitted on. The test targets of seeded users are read once a row. Results: `benchmarks/results/quality/DATASET.md`,
+its charts, `.json` and the ranks of every user and row.
 """
 
 from __future__ import annotations
@@ -50,18 +51,21 @@ def _kinds() -> list[str]:
 
 def run_row(world: World, key: str, seed: int) -> tuple[dict, pd.DataFrame] | None:
     """One record and its users' ranks."""
+    row, validation = ROWS[key], {}
+    world.final = False
+    if row.kind in ("id", "text"):  # the best of these is chosen there, by models that did not see it
+        result = row.make(world, seed)
+        if result is None:
+            return None
+        known = RankingDataset(world.split.interactions, world.validation())
+        validation = summarize(known.rank(result.scorer, "Validation", batch_size=result.batch_size), (10, 100))
+    world.final = True
     start = time.perf_counter()
-    result = ROWS[key].make(world, seed)
-    if result is None:
-        return None
+    result = row.make(world, seed)
     made = time.perf_counter() - start
     recorder = TopItemsRecorder(result.scorer, 10)
     ranks = world.rank(recorder, result.batch_size)
-    validation = {}
-    if ROWS[key].kind in ("id", "text"):  # the best of these is chosen there
-        known = RankingDataset(world.split.interactions, world.validation())
-        validation = summarize(known.rank(result.scorer, "Validation", batch_size=result.batch_size), (10, 100))
-    counts = np.bincount(world.split.baseline_sequences().flat(), minlength=world.n_items)
+    counts = np.bincount(world.sequences().flat(), minlength=world.n_items)
     record = {
         "row": key,
         "seed": seed,
@@ -116,6 +120,7 @@ def main() -> None:
     keys = chosen(options.rows)
     world = World(Settings(options.dataset, options.data, options.cache, options.eval_users))
     settings = {name: value for name, value in asdict(world.settings).items() if name not in ("data", "cache")}
+    settings["last_training"] = "training parts and validation targets, but for those that weights are fitted on"
     head = {
         "settings": settings,
         "fingerprint": world.split.interactions.fingerprint(),

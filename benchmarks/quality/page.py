@@ -97,8 +97,9 @@ def render(path: Path) -> None:
         "",
         f"Made by `{content['command']}` (its head says how). {content['rule']} Ranked over the full catalogue of "
         f"{content['n_items']:,} items, seen items removed, ties at the middle rank; {content['users']:,} test users "
-        f"drawn with the seed. Data fingerprint `{content['fingerprint']}`. Cells are means over seeds, with the "
-        "smallest and largest where there are several. Every user's rank in every row is in "
+        "drawn with the seed. Recipes and epochs are chosen on validation targets; then every model is trained again "
+        f"on {content['settings']['last_training']}. Data fingerprint `{content['fingerprint']}`. Cells are means "
+        "over seeds, with the smallest and largest where there are several. Every user's rank in every row is in "
         f"`{path.stem}.ranks.parquet`, the users in `{path.stem}.users.parquet`, recipes, weights and commits in "
         f"`{path.name}`.",
         "",

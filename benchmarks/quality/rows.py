@@ -14,6 +14,7 @@ from rarec_hf.evaluation import EASE, ItemKNN, Popularity, TitleTfidf
 from rarec_hf.training import job
 from rarec_hf.training.arguments import RARecTrainingArguments
 from rarec_hf.training.id_encoder import encoder_scorer
+from rarec_hf.training.ranking_trainer import RankingDataset
 
 MOST_ITEMS_OF_EASE = 15_000  # an inverse of n_items x n_items: beyond, many minutes of two cores
 
@@ -81,7 +82,7 @@ class Row:
 
 
 def _knn(world):
-    return ItemKNN().fit(world.split.baseline_sequences(), world.n_items)
+    return ItemKNN().fit(world.sequences(), world.n_items)
 
 
 def _tfidf(world):
@@ -161,7 +162,8 @@ def _rarec(encoder: str = "text_sasrec", samples: int = 384, permute: bool = Fal
             training = RARecTrainingArguments(
                 output_dir=str(world.cache / "alignment"), seed=seed, logging_steps=50, disable_tqdm=True
             )
-            _, drawn, _ = job.align(model, world.split, arguments, training, reader)
+            known = RankingDataset(world.split.interactions, world.gain_targets)
+            _, drawn, _ = job.align(model, world.split, arguments, training, reader, known=known)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         found = {"backbone": line, "alignment_seconds": round(time.perf_counter() - start), **drawn}
         return Result(model.scorer(), facts["parameters"] + trained, facts | found, batch_size=64)
@@ -179,13 +181,11 @@ def _permute(encoder, seed: int) -> None:
 def ease(world: World, seed: int) -> Result | None:
     if world.n_items > MOST_ITEMS_OF_EASE:
         return None
-    return Result(EASE().fit(world.split.baseline_sequences(), world.n_items))
+    return Result(EASE().fit(world.sequences(), world.n_items))
 
 
 ROWS = {
-    "popularity": Row(
-        "Popularity", "id", _plain(lambda w: Popularity().fit(w.split.baseline_sequences(), w.n_items)), False
-    ),
+    "popularity": Row("Popularity", "id", _plain(lambda w: Popularity().fit(w.sequences(), w.n_items)), False),
     "itemknn": Row("ItemKNN", "id", _plain(_knn), False),
     "ease": Row("EASE", "id", ease, False),
     "sasrec": Row("SASRec", "id", _encoder(_sasrec)),

@@ -18,6 +18,7 @@ from torch import Tensor
 from rarec_hf import RARecForSequentialRecommendation, load_backbone, resolve_backbone
 from rarec_hf.catalogue_index import Catalogue
 from rarec_hf.data import leave_one_out, load_interactions
+from rarec_hf.data.sequences import Sequences
 from rarec_hf.data.splits import Targets
 from rarec_hf.evaluation import Blend
 from rarec_hf.id_encoder import IDEncoderModel
@@ -26,6 +27,7 @@ from rarec_hf.modeling_sasrec import SASRecConfig, SASRecModel
 from rarec_hf.scoring import EncoderPlusLLMScore
 from rarec_hf.training import job
 from rarec_hf.training.arguments import AlignmentArguments, EncoderArguments
+from rarec_hf.training.encoder_stage import best_epoch
 from rarec_hf.training.id_encoder import train_id_encoder
 from rarec_hf.training.ranking_trainer import RankingDataset
 from rarec_hf.training.table import pooled_text_scorer
@@ -53,7 +55,13 @@ class Settings:
 
 
 class World:
-    """See the module."""
+    """
+    See the module.
+
+    Everything is chosen while `final` is false: models see the training parts, validation chooses recipes and epochs.
+    What is measured on test is made anew with `final` true: on the training parts and the validation targets, but for
+    those of the users that gains and weights are fitted on.
+    """
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -66,6 +74,7 @@ class World:
         key = f"{interactions.fingerprint()} {asdict(replace(settings, data='', cache=''))}"
         self.cache = Path(settings.cache) / f"{settings.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         self.cache.mkdir(parents=True, exist_ok=True)
+        self.final = False
         seed = settings.split_seed
         self.test = job.test_users(self.split, settings.eval_users, seed)
         self.gain_targets = job.drawn_targets(self.split.validation, settings.gain_users, seed + 1)
@@ -80,6 +89,14 @@ class World:
         """Seeded validation targets, of `users` only."""
         targets = self.split.validation if users is None else self.split.validation_of(users)
         return job.drawn_targets(targets, self.settings.validation_users, self.settings.split_seed + 2)
+
+    def sequences(self, all_users: bool = True) -> Sequences:
+        """What a model may see now, of all users or of those that the alignment does not learn from."""
+        split = self.split
+        if self.final:
+            users = None if all_users else split.encoder_users
+            return split.refit_sequences(users, held_out=self.gain_targets.users)
+        return split.baseline_sequences() if all_users else split.encoder_sequences()
 
     def rank(self, scorer, batch_size: int = 256):
         return self.test.rank(scorer, "Ranking", batch_size=batch_size)
@@ -171,44 +188,60 @@ class World:
         self, name: str, recipes: list[dict], seed: int, texts: Tensor | None = None, all_users: bool = True
     ) -> tuple[IDEncoderModel, dict]:
         """
-        A trained encoder and facts about it: the best of `recipes` on validation, from the cache if it is there.
+        A trained encoder and facts about it, from the cache if it is there: the best of `recipes` on validation, at
+        its best epoch; in the final stage this recipe again for as many epochs.
 
         Args:
-            all_users (`bool`): trained on all users' training parts, or without the alignment users.
+            all_users (`bool`): trained on all users, or without the alignment users.
         """
         content = hashlib.sha256(json.dumps([recipes, all_users]).encode()).hexdigest()[:8]
         folder = self.cache / f"{name}-{content}-seed{seed}"
         if not (folder / "facts.json").exists():
-            self._train(folder, recipes, seed, texts, all_users)
+            self._choose(folder, recipes, seed, texts, all_users)
+        if self.final:
+            chosen, folder = folder, folder.with_name(f"{folder.name}-final")
+            if not (folder / "facts.json").exists():
+                self._refit(folder, json.loads((chosen / "facts.json").read_text("utf-8")), seed, texts, all_users)
         facts = json.loads((folder / "facts.json").read_text("utf-8"))
         model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
         return ID_ENCODERS[model_type].from_pretrained(folder).eval(), facts
 
-    def _train(self, folder: Path, recipes: list[dict], seed: int, texts: Tensor | None, all_users: bool) -> None:
-        split, best = self.split, None
-        sequences = split.baseline_sequences() if all_users else split.encoder_sequences()
-        validation = self.validation(None if all_users else split.encoder_users)
-        digest = None if all_users else split.seen_by_encoder_digest()
-        tried, start = [], time.perf_counter()
+    def _choose(self, folder: Path, recipes: list[dict], seed: int, texts: Tensor | None, all_users: bool) -> None:
+        best, tried, start = None, [], time.perf_counter()
+        validation = self.validation(None if all_users else self.split.encoder_users)
         for recipe in recipes:
-            with tempfile.TemporaryDirectory() as work:
-                encoder, log = train_id_encoder(
-                    split, sequences, validation, EncoderArguments(**recipe), work, seed, digest, True, texts
-                )
+            encoder, log = self._train(EncoderArguments(**recipe), seed, texts, all_users, validation)
             curve = [entry["eval_ndcg@10"] for entry in log if "eval_ndcg@10" in entry]
             tried.append({"recipe": recipe, "validation_ndcg@10": [round(value, 4) for value in curve]})
             if best is None or max(curve) > best[0]:
-                best = (max(curve), encoder, recipe)
+                best = (max(curve), encoder, recipe, best_epoch(log))
         facts = {
             "recipe": best[2],
             "tried": tried,
             "validation_ndcg@10": round(best[0], 4),
+            "epochs": best[3],
             "parameters": sum(p.numel() for p in best[1].parameters()),
             "seconds": round(time.perf_counter() - start, 1),
         }
-        best[1].save_pretrained(folder)
-        with replacing(folder / "facts.json") as path:
-            path.write_text(json.dumps(facts, indent=1), "utf-8")
+        _save(folder, best[1], facts)
+
+    def _refit(self, folder: Path, facts: dict, seed: int, texts: Tensor | None, all_users: bool) -> None:
+        start = time.perf_counter()
+        arguments = EncoderArguments(**facts["recipe"] | {"encoder_epochs": facts["epochs"]})
+        encoder, _ = self._train(arguments, seed, texts, all_users, None)
+        seconds = round(facts["seconds"] + time.perf_counter() - start, 1)
+        _save(folder, encoder, facts | {"seconds": seconds})
+
+    def _train(self, arguments: EncoderArguments, seed: int, texts: Tensor | None, all_users: bool, validation):
+        with tempfile.TemporaryDirectory() as work:
+            sequences = self.sequences(all_users)
+            return train_id_encoder(self.split, sequences, validation, arguments, work, seed, None, True, texts)
+
+
+def _save(folder: Path, encoder: IDEncoderModel, facts: dict) -> None:
+    encoder.save_pretrained(folder)
+    with replacing(folder / "facts.json") as path:
+        path.write_text(json.dumps(facts, indent=1), "utf-8")
 
 
 __all__ = ["DECAY", "LAYERS", "POOLED", "RIDGE", "WIDTH", "Settings", "World"]

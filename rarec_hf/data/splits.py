@@ -98,12 +98,20 @@ class Split:
         """The training part of all users, in user order: what every opponent in the table may see."""
         return self._train_sequences(np.arange(self.interactions.n_users))
 
-    def refit_sequences(self) -> Sequences:
-        """The training part and the validation targets of all users: for a last training, of which validation has
-        chosen everything, the number of epochs too."""
+    def refit_sequences(self, users: np.ndarray | None = None, held_out: np.ndarray | None = None) -> Sequences:
+        """
+        The training part and the validation targets of `users` (all by default, in user order): for a last training,
+        of which validation has chosen everything, the number of epochs too.
+
+        Args:
+            held_out (`np.ndarray`, *optional*): users whose validation targets stay out, for weights to be fitted on.
+        """
         ends = self.train_ends.copy()
-        np.maximum.at(ends, self.validation.users, self.validation.positions + 1)
-        return self._sequences(np.arange(self.interactions.n_users), ends)
+        rows = np.ones(len(self.validation), dtype=bool)
+        if held_out is not None:
+            rows = ~_is_one_of(held_out, self.interactions.n_users)[self.validation.users]
+        np.maximum.at(ends, self.validation.users[rows], self.validation.positions[rows] + 1)
+        return self._sequences(np.arange(self.interactions.n_users) if users is None else users, ends)
 
     def _train_sequences(self, users: np.ndarray) -> Sequences:
         return self._sequences(users, self.train_ends)

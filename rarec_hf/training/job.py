@@ -140,6 +140,7 @@ def align(
     training: RARecTrainingArguments,
     texts: RARecForSequentialRecommendation | None = None,
     folder: Path | None = None,
+    known: RankingDataset | None = None,
 ) -> tuple[list[dict], dict, SelectionReport]:
     """
     Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, encodes the
@@ -149,6 +150,8 @@ def align(
         texts ([`RARecForSequentialRecommendation`], *optional*): of [`read_item_texts`], so that no item's text is
             read twice for its vector.
         folder (`Path`, *optional*): where `--alignment_map` draws.
+        known (`RankingDataset`, *optional*): what the gains are fitted on instead of [`gain_targets`]; the ID encoder
+            must not have seen it.
 
     Returns:
         the Trainer's log history, what was drawn and fitted as counts, and the report of the drawn samples.
@@ -193,7 +196,8 @@ def align(
         trainer.add_callback(AlignmentMapCallback.of(model, split, folder / "alignment_map", training.seed))
     trainer.train()
     model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
-    known = gain_targets(split, arguments.gain_users, training.seed)
+    if known is None:
+        known = gain_targets(split, arguments.gain_users, training.seed)
     if model.score_head.uses_encoder and known is not None:
         text, readout = fit_gains(model, known, progress=not training.disable_tqdm)
         drawn |= {"gain_users": len(np.unique(known.targets.users)), "text_gain": round(text, 3)}

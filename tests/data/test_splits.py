@@ -181,6 +181,12 @@ def test_a_leak_names_the_user(interactions):
 def test_the_last_training_may_see_validation_but_never_test(interactions):
     split = leave_one_out(interactions, alignment_fraction=0.4)
     assert [ids(interactions, s) for s in split.refit_sequences()] == ["abcd", "ab", "fe", "bcd", "a", "edcba"]
+    held_out = split.validation.users[:1]
+    some = split.refit_sequences(split.encoder_users, held_out)
+    whole, trained = split.refit_sequences(), split.baseline_sequences()
+    for user, sequence in zip(split.encoder_users, some, strict=True):
+        assert list(sequence) == list((trained if user in held_out else whole)[user])
+    assert any(len(whole[user]) > len(trained[user]) for user in held_out)
     for name in SPLITS:
         split = SPLITS[name](interactions, alignment_fraction=0.4)
         for user, sequence in enumerate(split.refit_sequences()):
