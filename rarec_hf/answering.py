@@ -126,17 +126,20 @@ class AnsweringMixin:
             kept.columns = replace(kept.columns, real=kept.columns.real & (kept.columns.kind == TEXT))
             for text, known, new in zip(texts, beginnings, packing.pack(kept, states[:, -1, :0]), strict=True):
                 if len(new):
-                    whole = PackedText(torch.cat([known.states, new.states]), new.mean)
+                    whole = PackedText(torch.cat([known.states.to(new.states.device), new.states]), new.mean)
                     self.kept_texts.put(text_key(text.ids), whole)
                     self.kept_texts.drop(text_key(text.ids[: len(known)]))  # the longer one serves its user now
         return states[:, -1]
 
     def _known_beginning(self, text: UserText) -> PackedText:
-        """The longest beginning of the text whose states are kept, at least the opening that all users share."""
-        if self.kept_texts is not None:
-            for end in reversed(text.ends):
-                if (known := self.kept_texts.find(text_key(text.ids[:end]))) is not None:
-                    return known
+        """The longest beginning of the text whose states are kept or stored, at least the opening that all users
+        share."""
+        known = [texts for texts in (self.kept_texts, self.stored_texts) if texts is not None]
+        for end in reversed(text.ends) if known else ():
+            key = text_key(text.ids[:end])
+            for texts in known:
+                if (found := texts.find(key)) is not None:
+                    return PackedText(found.states, found.mean[:0])
         opening = text.ids[: text.ends[0]]
         key = text_key(opening)
         if self._opening is None or self._opening[0] != key:

@@ -10,6 +10,8 @@ from transformers import initialization as init
 
 from .modeling_sasrec import SASRecConfig, SASRecModel
 
+METRIC_UNIT = 0.1  # at the learning rate of the other weights the metric would leave the cosine at once
+
 
 @strict
 class TextSASRecConfig(SASRecConfig):
@@ -21,6 +23,10 @@ class TextSASRecConfig(SASRecConfig):
         text_gain (`float`): weight of the cosine between the history's texts and an item's; 0 leaves it out.
         pooled_history (`int`): how many of the latest items have their texts pooled there.
         pooling_decay (`float`): weight of an item relative to the next more recent one.
+        text_metric (`bool`): learn in which directions of the text vectors items must be alike, instead of the plain
+            cosine; the gain is learnt too and starts at `text_gain`.
+        id_dropout (`float`): in training, the chance that an item's ID vector is left out where the item is looked up,
+            so that its text vector learns to stand alone, as it must for items with few interactions.
     """
 
     model_type = "rarec_text_sasrec"
@@ -29,8 +35,12 @@ class TextSASRecConfig(SASRecConfig):
     text_gain: float | int = 10.0
     pooled_history: int = 10
     pooling_decay: float | int = 0.8
+    text_metric: bool = False
+    id_dropout: float | int = 0.0
 
     def validate_texts(self):
+        if not 0 <= self.id_dropout < 1:
+            raise ValueError(f"Expected 0 <= `id_dropout` < 1, got {self.id_dropout}.")
         if self.text_dim < 1 or self.pooled_history < 1 or self.text_gain < 0 or not 0 < self.pooling_decay <= 1:
             raise ValueError(
                 "Expected `text_dim` and `pooled_history` of at least 1, `text_gain` of at least 0 and 0 < "
@@ -44,7 +54,8 @@ class TextSASRecModel(SASRecModel):
     `F(u, i) = h_u . (e_i + W t_i) + g cos(q_u, t_i)`: SASRec whose item vectors are a trained embedding plus a trained
     projection of a frozen text vector t_i, beside the likeness of the texts themselves, q_u being the recency-weighted
     mean of the history's. Both are trained as one score, so that h_u learns what likeness does not say. An item that
-    nobody chose yet is where its text puts it.
+    nobody chose yet is where its text puts it. With `text_metric` the cosine is of (I + A) t, A starting at zero: the
+    metric begins as the plain cosine and learns from all interactions which differences of texts do not matter.
 
     Vectors are `[h_u, g q_u]` and `[e_i + W t_i, t_i]`; only the first part becomes soft prompts. The text vectors are
     part of the weights; `set_texts` gives them before training.
@@ -57,6 +68,9 @@ class TextSASRecModel(SASRecModel):
         super().__init__(config)
         self.register_buffer("texts", torch.zeros(config.n_items, config.text_dim))
         self.text_projection = nn.Linear(config.text_dim, config.hidden_size, bias=False)
+        if config.text_metric:
+            self.metric = nn.Linear(config.text_dim, config.text_dim, bias=False)  # A, in units of METRIC_UNIT
+            self.log_gain = nn.Parameter(torch.zeros(()))  # of the gain over `text_gain`
         self.post_init()
 
     @torch.no_grad()
@@ -64,6 +78,10 @@ class TextSASRecModel(SASRecModel):
         super()._init_weights(module)
         if module is getattr(self, "text_projection", None):
             init.normal_(module.weight, std=0.1)  # text vectors have length 1, so theirs is the weights' columns'
+        elif module is getattr(self, "metric", None):
+            init.zeros_(module.weight)
+        elif module is self and self.config.text_metric:
+            init.zeros_(self.log_gain)
 
     @torch.no_grad()
     def set_texts(self, texts: Tensor) -> None:
@@ -91,23 +109,35 @@ class TextSASRecModel(SASRecModel):
         self.texts = torch.cat([self.texts, texts.to(self.texts)])
 
     def look_up(self, items: Tensor) -> Tensor:
-        return super().look_up(items) + self.text_projection(self.texts[items])
+        vectors = super().look_up(items)
+        if self.training and self.config.id_dropout:
+            kept = torch.rand(*items.shape, 1, device=vectors.device) >= self.config.id_dropout
+            vectors = vectors * kept
+        return vectors + self.text_projection(self.texts[items])
+
+    def measured(self, texts: Tensor) -> Tensor:
+        """Text vectors as the likeness compares them, of length 1."""
+        if not self.config.text_metric:
+            return texts
+        return nn.functional.normalize(texts + METRIC_UNIT * self.metric(texts), dim=-1)
 
     def candidate_vectors(self, items: Tensor) -> Tensor:
-        return torch.cat([self.look_up(items), self.texts[items]], -1)
+        return torch.cat([self.look_up(items), self.measured(self.texts[items])], -1)
 
     def item_vectors(self) -> Tensor:
-        return torch.cat([self.item_embeddings.weight + self.text_projection(self.texts), self.texts], -1)
+        vectors = self.item_embeddings.weight + self.text_projection(self.texts)
+        return torch.cat([vectors, self.measured(self.texts)], -1)
 
     def position_vectors(self, history: Tensor) -> Tensor:
         states = self.states(history)
-        texts = self.texts[history.clamp(min=0)] * (history >= 0).unsqueeze(-1)
+        texts = self.measured(self.texts[history.clamp(min=0)]) * (history >= 0).unsqueeze(-1)
         at = torch.arange(history.shape[1], device=history.device)
         age = at.unsqueeze(1) - at
         used = (age >= 0) & (age < self.config.pooled_history)
         weights = torch.where(used, float(self.config.pooling_decay) ** age.clamp(min=0), 0.0)
         pooled = nn.functional.normalize(weights @ texts, dim=-1)
-        return torch.cat([states, self.config.text_gain * pooled], -1).unsqueeze(2)
+        gain = self.config.text_gain * (self.log_gain.exp() if self.config.text_metric else 1.0)
+        return torch.cat([states, gain * pooled], -1).unsqueeze(2)
 
     def prompt_vectors(self, vectors: Tensor) -> Tensor:
         return vectors[..., : self.config.hidden_size]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rarec_hf.training.stored_texts import StoredTexts
+
 KINDS = ["llama", "qwen3", "gemma3", "mistral", "llama4", "gpt2"]
 EVENTS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
 
@@ -84,6 +86,26 @@ def test_kept_texts_of_a_batch_of_unequal_beginnings(trained, make_processor, pa
     assert shapes == [(5, len("\nNext:"))]  # nothing but the readout
     model.forget_texts()
     assert model.kept_texts is None
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "gpt2"])
+def test_texts_stored_in_files_answer_too(trained, kind, passes, tmp_path):
+    model = trained(kind=kind)
+    histories = [[1, 2, 3], [4], [5, 6, 7, 8, 9]]
+    fresh = states(model, histories)
+    stored = StoredTexts(tmp_path, model, progress=False)
+    stored.store(model, [model.processor.user_text(history).ids for history in histories[:2]])
+    model.stored_texts = stored
+    close(states(model, histories), fresh)
+    shapes = passes(model)
+    close(states(model, histories[:2]), fresh[:2])
+    assert shapes == [(2, len("\nNext:"))]  # nothing but the readout
+    model.keep_texts()
+    for _ in range(2):
+        longer = states(model, [[*histories[0], 4]])
+    model.stored_texts = None
+    model.forget_texts()
+    close(longer, states(model, [[*histories[0], 4]]))
 
 
 def test_recommendations_from_kept_texts_are_the_same(trained):

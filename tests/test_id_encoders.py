@@ -39,6 +39,7 @@ MAKE = {
     "sasrec": lambda **c: SASRecModel(SASRecConfig(**SIZES, **c)),
     "sasrec_pre_norm": lambda **c: SASRecModel(SASRecConfig(**SIZES, block="pre_norm", **c)),
     "text_sasrec": text_sasrec,
+    "text_sasrec_metric": lambda **c: text_sasrec(text_metric=True, id_dropout=0.2, **c),
     "comirec_sa": lambda **c: ComiRecModel(ComiRecConfig(**SIZES, interests=3, attention_size=16, **c)),
     "comirec_dr": lambda **c: ComiRecModel(ComiRecConfig(**SIZES, variant="dynamic_routing", interests=3, **c)),
     "gru4rec": lambda **c: GRU4RecModel(GRU4RecConfig(**SIZES, **c)),
@@ -63,7 +64,7 @@ def test_vectors_after_each_item_are_those_of_the_history_cut_there(kind):
     """So nothing later is seen, and padding changes nothing."""
     model = encoder(kind)
     everywhere = model.position_vectors(HISTORY)
-    assert everywhere.shape == (3, 6, 3 if "comirec" in kind else 1, 8 + 5 * (kind == "text_sasrec"))
+    assert everywhere.shape == (3, 6, 3 if "comirec" in kind else 1, 8 + 5 * ("text" in kind))
     assert model.prompt_vectors(everywhere).shape[-1] == 8
     for row, history in enumerate(HISTORY):
         for end in range(1, int((history >= 0).sum()) + 1):
@@ -425,3 +426,56 @@ def test_weighted_negatives_estimate_the_full_softmax():
         assert torch.stack(partitions).mean().item() == pytest.approx(scores.exp().sum().item(), rel=0.05)
     with pytest.raises((StrictDataclassError, ValueError), match="belongs to 'cross_entropy'"):
         SASRecConfig(n_items=3, objective="bpr", weighted_negatives=True)
+
+
+def test_a_learned_metric_begins_as_the_plain_cosine_and_learns_which_differences_do_not_matter():
+    torch.manual_seed(0)
+    fresh, plain = text_sasrec(text_metric=True, text_gain=3.0), text_sasrec(text_gain=3.0)
+    fresh.load_state_dict(plain.state_dict(), strict=False)
+    close(fresh.eval().item_vectors(), plain.eval().item_vectors())
+    close(fresh.user_vectors(HISTORY), plain.user_vectors(HISTORY))
+    # Texts whose first direction says what goes together and whose others are noise
+    texts = torch.randn(12, 5, generator=torch.Generator().manual_seed(1))
+    texts[:, 0] = torch.where(torch.arange(12) < 6, 1.0, -1.0)
+    fresh.set_texts(texts)
+    with torch.no_grad():
+        fresh.item_embeddings.weight.zero_()
+        fresh.text_projection.weight.zero_()
+    for name, parameter in fresh.named_parameters():
+        parameter.requires_grad_(name == "metric.weight")
+    rows = torch.stack([torch.randperm(6) + 6 * (n % 2) for n in range(60)])
+    before = torch.nn.functional.normalize(texts, dim=-1)
+    train(fresh, rows[:, :5], rows[:, 1:], 100)
+    after = fresh.measured(fresh.texts)
+
+    def margin(vectors):  # likeness within the halves less that between them
+        cosines = vectors @ vectors.T
+        return (cosines[:6, :6].mean() - cosines[:6, 6:].mean()).item()
+
+    assert margin(after) > margin(before) + 0.2
+    close(after.norm(dim=-1), torch.ones(12))
+
+
+def test_a_metric_and_its_gain_are_saved(tmp_path):
+    model = encoder("text_sasrec_metric")
+    with torch.no_grad():
+        model.log_gain.fill_(0.3)
+    model.save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path)
+    assert again.config.text_metric and again.config.id_dropout == 0.2
+    close(again.user_vectors(HISTORY), model.user_vectors(HISTORY), 0)
+    close(again.item_vectors(), model.item_vectors(), 0)
+
+
+def test_id_dropout_looks_items_up_by_their_text_alone_in_training_only():
+    model = encoder("text_sasrec", id_dropout=0.5)
+    items = torch.arange(12).repeat(100)
+    text, whole = model.text_projection(model.texts[items]), model.item_embeddings(items)
+    close(model.look_up(items), text + whole)
+    torch.manual_seed(0)
+    left = model.train().look_up(items) - text
+    kept = (left.abs() > 1e-6).any(-1)
+    close(left, whole * kept.unsqueeze(-1))
+    assert kept.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    with pytest.raises((StrictDataclassError, ValueError), match="id_dropout"):
+        TextSASRecConfig(**SIZES, id_dropout=1.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from benchmarks.quality.world import World
+from benchmarks.quality.world import TEXT_STATES_BYTES, World
 from rarec_hf.evaluation import EASE, ItemKNN, Popularity, TitleTfidf
 from rarec_hf.training import job
 from rarec_hf.training.arguments import RARecTrainingArguments
@@ -158,6 +158,10 @@ def _rarec(encoder: str = "text_sasrec", samples: int = 384, permute: bool = Fal
         score = changes.get("score", job.TEXT_SCORE)
         start = time.perf_counter()
         model, line = job.build_model(world.split, inner, arguments, score, reader.language_model)
+        if arguments.soft_prompt_position == "after_text":  # else the texts read the soft prompts
+            world.store_texts(model)
+            arguments.text_states_gib = TEXT_STATES_BYTES / 2**30
+            arguments.text_states_folder = str(world.cache / "text_states")
         with torch.random.fork_rng():
             training = RARecTrainingArguments(
                 output_dir=str(world.cache / "alignment"), seed=seed, logging_steps=50, disable_tqdm=True

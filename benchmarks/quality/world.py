@@ -30,12 +30,14 @@ from rarec_hf.training.arguments import AlignmentArguments, EncoderArguments
 from rarec_hf.training.encoder_stage import best_epoch
 from rarec_hf.training.id_encoder import train_id_encoder
 from rarec_hf.training.ranking_trainer import RankingDataset
+from rarec_hf.training.stored_texts import StoredTexts
 from rarec_hf.training.table import pooled_text_scorer
 from rarec_hf.whole_files import replacing
 
 LAYERS = [0.0, 0.67]
 WIDTH, RIDGE = 256, 0.05
 POOLED, DECAY = 10, 0.7
+TEXT_STATES_BYTES = 40 * 2**30  # of two ten thousands of histories of SmolLM2-135M; what is over runs each time
 
 
 @dataclass
@@ -75,6 +77,7 @@ class World:
         self.cache = Path(settings.cache) / f"{settings.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.final = False
+        self._stored: StoredTexts | None = None
         seed = settings.split_seed
         self.test = job.test_users(self.split, settings.eval_users, seed)
         self.gain_targets = job.drawn_targets(self.split.validation, settings.gain_users, seed + 1)
@@ -150,6 +153,19 @@ class World:
         head.text_whitening.copy_(content["whitening"])
         model._catalogue = Catalogue(content["texts"])
         return model
+
+    def store_texts(self, model: RARecForSequentialRecommendation) -> None:
+        """
+        Gives the model the frozen LLM's states of all texts that measuring reads: of the users on whom gains are
+        fitted and who are tested. Computed once for all rows and seeds.
+        """
+        stored = self._stored if self._stored is not None else StoredTexts(self.cache / "text_states", model)
+        known = RankingDataset(self.split.interactions, self.gain_targets)
+        histories = [data.histories[row] for data in (known, self.test) for row in range(len(data))]
+        plan = stored.plan([model.processor.user_text(history).ids for history in histories], TEXT_STATES_BYTES)
+        print(plan, flush=True)
+        stored.store(model, plan.to_store, self.settings.batch_size)
+        model.stored_texts = self._stored = stored
 
     def text_vectors(self, source: str) -> Tensor:
         """

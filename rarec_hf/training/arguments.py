@@ -94,6 +94,8 @@ class EncoderArguments:
         choices=["sasrec", "text_sasrec", "comirec", "gru4rec", "bert4rec"],
     )
     encoder_text_gain: float = _f(10.0, "Of text_sasrec: weight of the likeness of texts beside the learned score.")
+    encoder_text_metric: bool = _f(False, "Of text_sasrec: learn in which directions texts must be alike.")
+    encoder_id_dropout: float = _f(0.0, "Of text_sasrec: chance that an item is looked up by its text alone.")
     encoder_objective: str = _f("cross_entropy", "What it is trained by.", choices=["cross_entropy", "gbce", "bpr"])
     encoder_negatives: int = _f(0, "Negatives drawn a batch; 0: the full catalogue, which only cross_entropy takes.")
     encoder_negative_sampling: str = _f(

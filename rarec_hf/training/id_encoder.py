@@ -146,6 +146,8 @@ def new_id_encoder(arguments: EncoderArguments, **fields) -> IDEncoderModel:
         "variant": arguments.encoder_variant,
         "interests": arguments.encoder_interests,
         "text_gain": arguments.encoder_text_gain,
+        "text_metric": arguments.encoder_text_metric,
+        "id_dropout": arguments.encoder_id_dropout,
     }
     known = {field.name for field in dataclasses.fields(model.config_class)}
     return model(model.config_class(**{n: v for n, v in sizes.items() if n in known}, **fields))

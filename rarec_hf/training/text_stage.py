@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..data import select_samples
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split
@@ -35,8 +37,8 @@ def store_texts(
 ) -> StoragePlan:
     """
     Computes the states of texts within `--text_states_gib`: first those of users and targets, which every epoch reads,
-    then those of the rest of the catalogue. The model reads them from then on. Prints the size before anything is
-    written.
+    then those of the rest of the catalogue. The model reads them from then on; if it reads from that folder already,
+    it goes on with the same object. Prints the size before anything is written.
 
     Raises:
         ValueError: the layout is the paper's, in which no text state can be kept.
@@ -46,7 +48,9 @@ def store_texts(
             "--text_states_gib keeps states of texts that stand before the soft prompts: it needs "
             "--soft_prompt_position after_text."
         )
-    stored = StoredTexts(arguments.text_states_folder or user_cache("text_states"), model, progress)
+    folder, stored = arguments.text_states_folder or user_cache("text_states"), model.stored_texts
+    if not (isinstance(stored, StoredTexts) and stored.folder.parent == Path(folder) and stored.fits(model)):
+        stored = StoredTexts(folder, model, progress)
     items = model.processor.item_texts([*data.items(0).tolist(), *range(len(model.processor.item_ids))])
     texts = data.texts.texts
     if model.spec.every_position:  # positions are read one by one, each its own beginning of a shared text
