@@ -99,13 +99,13 @@ def main() -> None:
         say("\nID encoder: first without the alignment users (inside RA-Rec), then on all users (its opponent)")
         logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
         vectors = texts and texts.catalogue_texts()
-        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder, vectors)
+        known = job.gain_targets(split, alignment.gain_users, training.seed)
+        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder, vectors, known)
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
         test = job.test_users(split, alignment.eval_users, training.seed)
         reference = "ID encoder" if opponent is None else encoder_name(opponent)
         report = EvaluationReport(rule=job.ranking_rule(split, alignment.exclude_seen), reference=reference)
-        known = job.gain_targets(split, alignment.gain_users, training.seed)
         table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen, known)
 
         kept = None

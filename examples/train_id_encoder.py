@@ -38,7 +38,8 @@ def main() -> None:
         texts = None
         if encoder.encoder_type == job.TEXT_ENCODER:
             texts = job.read_item_texts(split, alignment, not training.disable_tqdm).catalogue_texts()
-        inner, opponent, history = job.prepare_encoders(split, encoder, training, folder, texts)
+        known = job.gain_targets(split, alignment.gain_users, training.seed)
+        inner, opponent, history = job.prepare_encoders(split, encoder, training, folder, texts, known)
         test = job.test_users(split, alignment.eval_users, training.seed)
         report = EvaluationReport(
             rule=job.ranking_rule(split, alignment.exclude_seen), reference=encoder_name(opponent)

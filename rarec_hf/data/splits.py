@@ -138,13 +138,14 @@ class Split:
             return self.validation
         return self.validation.take(_is_one_of(users, self.interactions.n_users)[self.validation.users])
 
-    def seen_by_encoder_digest(self) -> str:
-        """sha256 over the users, items and order that the ID encoder trains on; stored with it as its provenance."""
+    def seen_by_encoder_digest(self, sequences: Sequences | None = None) -> str:
+        """sha256 over the users, items and order that the ID encoder trains on, `encoder_sequences()` unless others of
+        the encoder users are given; stored with it as its provenance."""
         digest = hashlib.sha256()
         user_ids = list(self.interactions.user_ids)
         for texts in (list(self.interactions.items.item_ids), [user_ids[user] for user in self.encoder_users]):
             digest.update(json.dumps(texts).encode())
-        sequences = self.encoder_sequences()
+        sequences = self.encoder_sequences() if sequences is None else sequences
         digest.update(sequences.lengths().astype("<i8").tobytes())
         digest.update(sequences.flat().astype("<i8").tobytes())
         return digest.hexdigest()

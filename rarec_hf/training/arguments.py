@@ -128,8 +128,8 @@ class EncoderArguments:
     encoder_patience: int = _f(5, "Epochs without a better validation NDCG@10 before training stops.")
     encoder_refit: bool = _f(
         False,
-        "Train the encoder of all users anew at the end, on validation targets too, for the number of epochs that was "
-        "best.",
+        "Train both encoders anew at the end, on validation targets too but for those that gains are fitted on, for "
+        "the number of epochs that was best.",
     )
     encoder_batch_size: int = _f(64, "Sequences a batch.")
     encoder_learning_rate: float = _f(4e-3, "Learning rate.")

@@ -14,6 +14,7 @@ from ..id_encoder import IDEncoderModel
 from .arguments import EncoderArguments, RARecTrainingArguments
 from .id_encoder import train_id_encoder
 from .loaded_encoder import load_id_encoder
+from .ranking_trainer import RankingDataset
 
 INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
 TEXT_ENCODER = "text_sasrec"
@@ -25,6 +26,7 @@ def prepare_encoders(
     training: RARecTrainingArguments,
     work_folder: Path,
     texts: torch.Tensor | None = None,
+    known: RankingDataset | None = None,
 ) -> tuple[IDEncoderModel, IDEncoderModel | None, list[dict]]:
     """
     The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training
@@ -35,15 +37,19 @@ def prepare_encoders(
 
     Args:
         texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): for `--encoder_type text_sasrec`.
+        known (`RankingDataset`, *optional*): validation targets that gains and weights are fitted on later;
+            `--encoder_refit` leaves those of their users out.
 
     Returns:
         inner encoder, opponent or None, log history of the inner encoder's training.
     """
+    held_out = None if known is None else known.targets.users
     if arguments.id_encoder is not None:
         load = partial(
             load_id_encoder,
             split=split,
             trust=arguments.trust_id_encoder,
+            held_out=held_out,
             user_vectors=arguments.user_vectors,
             trust_user_vectors=arguments.trust_user_vectors,
             similarity=arguments.vector_similarity,
@@ -86,12 +92,25 @@ def prepare_encoders(
         encoders.append(encoder)
         histories.append(history)
     if arguments.encoder_refit:
-        last = replace(without_texts, encoder_epochs=best_epoch(histories[1]))
-        folder = work_folder / OPPONENT_ENCODER
-        sequences = split.refit_sequences()
-        encoders[1], _ = train_id_encoder(
-            split, sequences, None, last, folder, training.seed, None, training.disable_tqdm
-        )
+        inside = split.refit_sequences(split.encoder_users, held_out)
+        for place, (sequences, digest, of, name) in enumerate(
+            (
+                (inside, split.seen_by_encoder_digest(inside), (arguments, texts), INNER_ENCODER),
+                (split.refit_sequences(held_out=held_out), None, (without_texts, None), OPPONENT_ENCODER),
+            )
+        ):
+            last = replace(of[0], encoder_epochs=best_epoch(histories[place]))
+            encoders[place], _ = train_id_encoder(
+                split,
+                sequences,
+                None,
+                last,
+                work_folder / name,
+                training.seed,
+                digest,
+                training.disable_tqdm,
+                of[1],
+            )
     return encoders[0], encoders[1], histories[0]
 
 

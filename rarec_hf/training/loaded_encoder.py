@@ -27,6 +27,7 @@ def load_id_encoder(
     similarity: str | None = None,
     missing: str = "error",
     max_history: int = 50,
+    held_out: np.ndarray | None = None,
 ) -> IDEncoderModel:
     """
     Loads an encoder and refuses one that is of another catalogue or has seen the alignment's targets.
@@ -42,6 +43,8 @@ def load_id_encoder(
         trust_user_vectors (`bool`): keep the vectors that would be held back. Alignment samples never use them.
         similarity (`str`, *optional*), missing (`str`), max_history (`int`): of the vectors in a file; see
             [`ItemVectorsModel`].
+        held_out (`np.ndarray`, *optional*): users whose validation targets gains are fitted on: an encoder that was
+            trained a last time on the validation targets of all others is taken too.
 
     Raises:
         ValueError: another catalogue, training data other than this split's encoder users, or vectors that cannot be
@@ -67,13 +70,13 @@ def load_id_encoder(
                 "encoder's folder holds both already."
             )
         encoder = AutoModel.from_pretrained(path)
-    _check(encoder, path, split, trust)
+    _check(encoder, path, split, trust, held_out)
     if encoder.takes_users:
         _arrange_users(encoder, split, trust_user_vectors)
     return encoder.eval()
 
 
-def _check(encoder: IDEncoderModel, path: str, split: Split, trust: bool) -> None:
+def _check(encoder: IDEncoderModel, path: str, split: Split, trust: bool, held_out: np.ndarray | None) -> None:
     if not isinstance(encoder, IDEncoderModel):
         raise ValueError(
             f"{path} holds a {type(encoder).__name__}, not an ID encoder. Known types are {sorted(ID_ENCODERS)}; "
@@ -86,7 +89,10 @@ def _check(encoder: IDEncoderModel, path: str, split: Split, trust: bool) -> Non
             f"({split.interactions.n_items} items, in another order or with other ids). Train it on these "
             "interactions."
         )
-    if config.training_data != split.seen_by_encoder_digest() and not trust:
+    fit = {split.seen_by_encoder_digest()}
+    if held_out is not None:
+        fit.add(split.seen_by_encoder_digest(split.refit_sequences(split.encoder_users, held_out)))
+    if config.training_data not in fit and not trust:
         said = (
             "does not say what it was trained on"
             if config.training_data is None
