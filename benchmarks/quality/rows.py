@@ -43,7 +43,13 @@ WIDE = {
     "encoder_patience": 3,
 }
 WEIGHTED_WIDE = WIDE | {"encoder_weighted_negatives": True}
-TEXT = SPARSE | {"encoder_type": "text_sasrec", "encoder_text_gain": 5.0, "encoder_epochs": 8, "encoder_patience": 2}
+TEXT = SPARSE | {
+    "encoder_type": "text_sasrec",
+    "encoder_text_gain": 5.0,
+    "encoder_id_dropout": 0.3,
+    "encoder_epochs": 8,
+    "encoder_patience": 2,
+}
 COMIREC = {
     "encoder_type": "comirec",
     "encoder_dropout": 0.3,
