@@ -46,9 +46,11 @@ WEIGHTED_WIDE = WIDE | {"encoder_weighted_negatives": True}
 TEXT = SPARSE | {
     "encoder_type": "text_sasrec",
     "encoder_text_gain": 5.0,
+    "encoder_text_metric": True,
     "encoder_id_dropout": 0.3,
-    "encoder_epochs": 8,
-    "encoder_patience": 2,
+    "encoder_epochs": 4,  # a constant rate overfits from the third to fifth on; which one, validation tells poorly
+    "encoder_patience": 4,
+    "encoder_lr_scheduler": "cosine",
 }
 COMIREC = {
     "encoder_type": "comirec",
