@@ -1,13 +1,15 @@
 """What each part is worth: every row of the table on one data set, same split, same users.
 
     python -m benchmarks.quality --dataset amazon2014-clothing --data DATA --rows all --seeds 0
+    python -m benchmarks.quality --dataset amazon2014-clothing --data DATA --rows sasrec ours_no_readout --fraction 0.1
     python -m benchmarks.quality --dataset amazon2014-clothing --render
 
 DATA holds `DATASET/interactions.parquet` and `DATASET/items.parquet`. A row that is in the results already is not run
 again; `--rows` takes names, kinds (id, text, llm, ours) or all. Recipes and epochs are chosen on validation targets;
 then every model is trained again on the training parts and validation targets, but for those of the users that weights
 are fitted on. The test targets of seeded users are read once a row. Results: `benchmarks/results/quality/DATASET.md`,
-its charts, `.json` and the ranks of every user and row.
+its charts, `.json` and the ranks of every user and row. With `--fraction` everything is trained, chosen and fitted on
+so many of the users, and the page gets a curve of what more data is worth.
 """
 
 from __future__ import annotations
@@ -107,18 +109,21 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=["all"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--eval_users", type=int, default=8000)
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the users that anything is learned from")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--cache", default=str(user_cache("quality")))
     parser.add_argument("--again", action="store_true", help="run rows that are in the results too")
     parser.add_argument("--render", action="store_true", help="only make the page of what is there")
     options = parser.parse_args()
     options.results.mkdir(parents=True, exist_ok=True)
-    path = options.results / f"{options.dataset}.json"
+    whole = options.results / f"{options.dataset}.json"
+    path = whole if options.fraction == 1 else page.fraction_file(whole, options.fraction)
     if options.render:
-        page.render(path)
+        page.render(whole)
         return
     keys = chosen(options.rows)
-    world = World(Settings(options.dataset, options.data, options.cache, options.eval_users))
+    settings = Settings(options.dataset, options.data, options.cache, options.eval_users, fraction=options.fraction)
+    world = World(settings)
     settings = {name: value for name, value in asdict(world.settings).items() if name not in ("data", "cache")}
     settings["last_training"] = "training parts and validation targets, but for those that weights are fitted on"
     head = {
@@ -129,7 +134,8 @@ def main() -> None:
         "n_items": world.n_items,
         "command": f"python -m benchmarks.quality --dataset {options.dataset} --data DATA",
     }
-    page.save_users(world, options.results / f"{options.dataset}.users.parquet")
+    if options.fraction == 1:
+        page.save_users(world, path.with_suffix(".users.parquet"))
     if path.exists() and (found := json.loads(path.read_text("utf-8")))["settings"] != settings:
         raise SystemExit(f"{path} was made with {found['settings']}, not {settings}; move it away first.")
     for key in keys:
@@ -145,7 +151,8 @@ def main() -> None:
             metrics = done[0]["metrics"]
             shown = {name: metrics[name] for name in ("hit_rate@10", "hit_rate@100", "ndcg@10")}
             print(key, seed, shown, done[0]["seconds"], done[0]["facts"].get("weights", ""), flush=True)
-    page.render(path)
+    if whole.exists():
+        page.render(whole)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from benchmarks.quality.rows import ROWS
+from rarec_hf.chart_style import INK, new_figure, save_png, tidy
 from rarec_hf.evaluation import Ranks, break_down, groupings_of, metric_per_user, plot_metrics
 from rarec_hf.evaluation.breakdown import Grouping
 from rarec_hf.evaluation.metrics import metric_label
@@ -19,6 +20,7 @@ from rarec_hf.whole_files import replacing
 METRICS = ("hit_rate@10", "hit_rate@100", "ndcg@10")
 TARGETS = ("hit_rate@100", "ndcg@10")
 OURS = ("rarec", "ours_no_readout")  # the first that was run stands for the recipe
+COLOURS = ("#8a8f98", "#b8433f", "#d9822b", "#2a6fb0", "#9a5fb5", "#3f9b62")
 KINDS = {"id": "no text", "text": "no LLM", "llm": "LLM", "ours": "ours"}
 
 
@@ -31,6 +33,11 @@ def save_users(world, path: Path) -> None:
         frame[grouping.title] = pd.Categorical.from_codes(grouping.group, list(grouping.labels))
     with replacing(path) as temporary:
         frame.to_parquet(temporary, index=False, compression="zstd")
+
+
+def fraction_file(whole: Path, fraction: float) -> Path:
+    """Where results on a fraction of the users lie beside those on all."""
+    return whole.with_name(f"{whole.stem}.fraction-{fraction:g}.json")
 
 
 @dataclass
@@ -111,6 +118,7 @@ def render(path: Path) -> None:
         "",
         *_promises(table),
         "",
+        *_curve(table, path),
         "## Who gains",
         "",
         *_breakdown(table),
@@ -193,6 +201,54 @@ def _promises(table: Table) -> list[str]:
     for row in ("rarec_no_alignment", "rarec_random_samples", "rarec_permuted", "rarec_sasrec", "paper"):
         line(ROWS[row].name, [row] * 2, "", "rarec")
     return lines
+
+
+def _curve(table: Table, path: Path) -> list[str]:
+    """What more data is worth: the rows that were run on fractions of the users."""
+    points = {1.0: table.content}
+    for file in path.parent.glob(f"{path.stem}.fraction-*.json"):
+        content = json.loads(file.read_text("utf-8"))
+        points[content["settings"]["fraction"]] = content
+    if len(points) == 1:
+        return []
+    rows = [row for row in ROWS if any(r["row"] == row for f in points if f < 1 for r in points[f]["records"])]
+    fractions = sorted(points)
+
+    def values(row: str, metric: str) -> list[float]:
+        found = [[r["metrics"][metric] for r in points[f]["records"] if r["row"] == row] for f in fractions]
+        return [float(np.mean(some)) if some else float("nan") for some in found]
+
+    picture = path.with_name(f"{path.stem}.fractions.png")
+    curves = {metric: {ROWS[row].name: values(row, metric) for row in rows} for metric in TARGETS}
+    plot_curves(fractions, curves, picture)
+    lines = ["## What more data is worth", ""]
+    lines.append(
+        "Everything trained, chosen and fitted on a seeded share of the users (epochs and patience stretched by up to "
+        "ten, about as many steps); the same test users."
+    )
+    for metric in TARGETS:
+        lines += ["", f"| {metric_label(metric)} on users | " + " | ".join(f"{f:.0%}" for f in fractions) + " |"]
+        lines.append("| :--- | " + "---: | " * len(fractions))
+        for name, found in curves[metric].items():
+            lines.append(f"| {name} | " + " | ".join("" if np.isnan(v) else f"{v:.4f}" for v in found) + " |")
+    return [*lines, "", f"![Curve]({picture.name})", ""]
+
+
+def plot_curves(fractions: list[float], curves: dict[str, dict[str, list[float]]], path: Path) -> None:
+    figure = new_figure(9.5, 4.2)
+    axes = np.atleast_1d(figure.subplots(1, len(curves)))
+    for axis, (metric, of_rows) in zip(axes, curves.items(), strict=True):
+        for number, (name, values) in enumerate(of_rows.items()):
+            axis.plot(fractions, values, marker="o", markersize=4, color=COLOURS[number % len(COLOURS)], label=name)
+        axis.set_xscale("log")
+        axis.set_xticks(fractions, [f"{f:.0%}" for f in fractions])
+        axis.minorticks_off()
+        axis.set_ylim(bottom=0)
+        axis.set_title(metric_label(metric), loc="left", fontsize=11)
+        tidy(axis, grid="y")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.supxlabel("share of the users that anything is learned from", fontsize=8, color=INK)
+    save_png(figure, path)
 
 
 def _breakdown(table: Table) -> list[str]:

@@ -19,7 +19,7 @@ from rarec_hf import RARecForSequentialRecommendation, load_backbone, resolve_ba
 from rarec_hf.catalogue_index import Catalogue
 from rarec_hf.data import leave_one_out, load_interactions
 from rarec_hf.data.sequences import Sequences
-from rarec_hf.data.splits import Targets
+from rarec_hf.data.splits import Split, Targets
 from rarec_hf.evaluation import Blend
 from rarec_hf.id_encoder import IDEncoderModel
 from rarec_hf.id_encoders import ID_ENCODERS
@@ -54,6 +54,7 @@ class Settings:
     max_title_tokens: int = 40
     split_seed: int = 0
     batch_size: int = 64
+    fraction: float = 1.0  # of the users that anything is trained, chosen or fitted on; all are tested
 
 
 class World:
@@ -73,14 +74,20 @@ class World:
             interactions, alignment_fraction=settings.alignment_fraction, seed=settings.split_seed
         )
         self.items, self.n_items = interactions.items, interactions.n_items
-        key = f"{interactions.fingerprint()} {asdict(replace(settings, data='', cache=''))}"
+        kept = asdict(replace(settings, data="", cache=""))
+        del kept["fraction"]  # text vectors do not depend on it
+        key = f"{interactions.fingerprint()} {kept}"
         self.cache = Path(settings.cache) / f"{settings.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.final = False
         self._stored: StoredTexts | None = None
         seed = settings.split_seed
         self.test = job.test_users(self.split, settings.eval_users, seed)
-        self.gain_targets = job.drawn_targets(self.split.validation, settings.gain_users, seed + 1)
+        n_users = interactions.n_users
+        order = np.random.default_rng(seed).permutation(n_users)
+        self.users = np.sort(order[: max(20, round(settings.fraction * n_users))])  # a smaller draw is within a larger
+        n_gain = min(settings.gain_users, len(self.users) // 2)
+        self.gain_targets = job.drawn_targets(self._of_my_users(self.split.validation), n_gain, seed + 1)
         self.texts = [
             " ".join([title, *attributes.values()])
             for title, attributes in zip(self.items.titles, self.items.attributes, strict=True)
@@ -88,18 +95,21 @@ class World:
 
     # users -----------------------------------------------------------------------------------------------------------
 
+    def _of_my_users(self, targets: Targets) -> Targets:
+        return targets.take(np.isin(targets.users, self.users))
+
     def validation(self, users: np.ndarray | None = None) -> Targets:
         """Seeded validation targets, of `users` only."""
         targets = self.split.validation if users is None else self.split.validation_of(users)
+        targets = self._of_my_users(targets)
         return job.drawn_targets(targets, self.settings.validation_users, self.settings.split_seed + 2)
 
     def sequences(self, all_users: bool = True) -> Sequences:
         """What a model may see now, of all users or of those that the alignment does not learn from."""
-        split = self.split
+        users = self.users if all_users else np.intersect1d(self.users, self.split.encoder_users)
         if self.final:
-            users = None if all_users else split.encoder_users
-            return split.refit_sequences(users, held_out=self.gain_targets.users)
-        return split.baseline_sequences() if all_users else split.encoder_sequences()
+            return self.split.refit_sequences(users, held_out=self.gain_targets.users)
+        return self.split.train_sequences(users)
 
     def rank(self, scorer, batch_size: int = 256):
         return self.test.rank(scorer, "Ranking", batch_size=batch_size)
@@ -167,6 +177,14 @@ class World:
         stored.store(model, plan.to_store, self.settings.batch_size)
         model.stored_texts = self._stored = stored
 
+    @cached_property
+    def numbered(self) -> Split:
+        """The same data, in which an item's text is its number."""
+        table = self.split.interactions.items
+        titles = [f"item {number}" for number in range(len(table.titles))]
+        numbers = replace(table, titles=titles, attributes=[{} for _ in titles])
+        return replace(self.split, interactions=replace(self.split.interactions, items=numbers))
+
     def text_vectors(self, source: str) -> Tensor:
         """
         `(n_items, width)`, of length 1: of the `"llm"` (its token embeddings and the layer at two thirds), of its
@@ -210,7 +228,14 @@ class World:
         Args:
             all_users (`bool`): trained on all users, or without the alignment users.
         """
-        content = hashlib.sha256(json.dumps([recipes, all_users]).encode()).hexdigest()[:8]
+        stretch = min(10, round(1 / self.settings.fraction))  # about as many steps
+        if stretch > 1:
+            recipes = [
+                recipe | {name: recipe[name] * stretch for name in ("encoder_epochs", "encoder_patience")}
+                for recipe in recipes
+            ]
+        part = [] if self.settings.fraction == 1 else [self.settings.fraction]
+        content = hashlib.sha256(json.dumps([recipes, all_users, *part]).encode()).hexdigest()[:8]
         folder = self.cache / f"{name}-{content}-seed{seed}"
         if not (folder / "facts.json").exists():
             self._choose(folder, recipes, seed, texts, all_users)

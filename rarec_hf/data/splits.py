@@ -92,11 +92,11 @@ class Split:
 
     def encoder_sequences(self) -> Sequences:
         """The training part of the encoder users: all that the ID encoder under the alignment sees."""
-        return self._train_sequences(self.encoder_users)
+        return self.train_sequences(self.encoder_users)
 
     def baseline_sequences(self) -> Sequences:
         """The training part of all users, in user order: what every opponent in the table may see."""
-        return self._train_sequences(np.arange(self.interactions.n_users))
+        return self.train_sequences(np.arange(self.interactions.n_users))
 
     def refit_sequences(self, users: np.ndarray | None = None, held_out: np.ndarray | None = None) -> Sequences:
         """
@@ -113,7 +113,8 @@ class Split:
         np.maximum.at(ends, self.validation.users[rows], self.validation.positions[rows] + 1)
         return self._sequences(np.arange(self.interactions.n_users) if users is None else users, ends)
 
-    def _train_sequences(self, users: np.ndarray) -> Sequences:
+    def train_sequences(self, users: np.ndarray) -> Sequences:
+        """The training part of these users."""
         return self._sequences(users, self.train_ends)
 
     def _sequences(self, users: np.ndarray, ends: np.ndarray) -> Sequences:
