@@ -17,7 +17,7 @@ from transformers import HfArgumentParser
 
 from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.training import job
-from rarec_hf.training.alignment_picture import Shown, draw
+from rarec_hf.training.alignment_picture import Shown, draw, others
 from rarec_hf.training.arguments import DataArguments, _f
 
 
@@ -31,6 +31,8 @@ class MapArguments:
     n_items: int = _f(1500, "Items drawn.")
     n_users: int = _f(150, "Users drawn.")
     seed: int = _f(0, "Of the draw and of t-SNE.")
+    text_encoder: str | None = _f(None, "A text model to draw beside, such as BERT: folder or Hub id.")
+    id_encoders: list[str] | None = _f(None, "Folders of further ID encoders to draw beside, such as ComiRec.")
 
 
 def main() -> None:
@@ -46,7 +48,8 @@ def main() -> None:
             f"{options.model} is of another catalogue ({len(model.processor.item_ids)} items) than the data."
         )
     shown = Shown.of(split, options.seed, options.n_items, options.n_users)
-    found = draw(model, shown, Path(options.picture), options.method, options.seed)
+    beside = others(split, shown, options.text_encoder, options.id_encoders or ())
+    found = draw(model, shown, Path(options.picture), options.method, options.seed, beside)
     names = list(dict.fromkeys(key for row in found.values() for key in row))
     print("| | " + " | ".join(names) + " |\n| :--- |" + " ---: |" * len(names))
     for name, row in found.items():

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from rarec_hf import RARecForSequentialRecommendation, RARecProcessor, SASRecModel
+from rarec_hf import GRU4RecConfig, GRU4RecModel, RARecForSequentialRecommendation, RARecProcessor, SASRecModel
 from rarec_hf.data import save_vectors
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -293,9 +293,16 @@ def test_the_alignment_map_during_training_and_after(inputs, tmp_path, capsys):
     capsys.readouterr()
     picture = tmp_path / "map.png"
     data = ("--interactions", str(inputs / "events.csv"), "--items", str(inputs / "items.jsonl"))
-    run("alignment_map.py", str(output), *data, "--picture", str(picture), "--method", "pca")
+    GRU4RecModel(GRU4RecConfig(n_items=30, hidden_size=8)).save_pretrained(tmp_path / "gru4rec")
+    beside = ("--text_encoder", str(inputs / "backbone"), "--id_encoders", str(tmp_path / "gru4rec"))
+    run("alignment_map.py", str(output), *data, *beside, "--picture", str(picture), "--method", "pca")
     printed = capsys.readouterr().out
-    assert picture.read_bytes()[:4] == b"\x89PNG" and "| RA-Rec | " in printed and "neighbour_overlap@10" in printed
+    assert picture.read_bytes()[:4] == b"\x89PNG" and "neighbour_overlap@10" in printed
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in printed.splitlines() if line.startswith("| ")]
+    assert rows[2:] == ["RA-Rec", "LLM alone", "SASRec", "LLAMA", "GRU4Rec"]
+    GRU4RecModel(GRU4RecConfig(n_items=9, hidden_size=8)).save_pretrained(tmp_path / "gru4rec")
+    with pytest.raises(ValueError, match="of another catalogue"):
+        run("alignment_map.py", str(output), *data, *beside, "--picture", str(picture))
     with pytest.raises(SystemExit, match="another catalogue"):
         run("alignment_map.py", str(output), "--picture", str(picture))
 

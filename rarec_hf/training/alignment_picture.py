@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers import TrainerCallback
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, TrainerCallback
 
 from ..data.splits import Split
 from ..evaluation.alignment_map import chosen_together, linear_cka, neighbour_overlap, plot_alignment, uniformity
@@ -15,6 +17,7 @@ from ..evaluation.breakdown import popularity_groups
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..whole_files import replacing
 from .id_encoder import encoder_name
+from .loaded_encoder import load_id_encoder
 
 POPULARITY = ("unseen", "tail", "mid", "head")
 
@@ -65,6 +68,47 @@ def representations(model: RARecForSequentialRecommendation, shown: Shown) -> di
     }
 
 
+def item_states(text_encoder: str, titles: Sequence[str], batch_size: int = 64) -> np.ndarray:
+    """Mean token states `(n, width)` of titles in any text model of the Hub or a folder, such as BERT."""
+    tokenizer, model = AutoTokenizer.from_pretrained(text_encoder), AutoModel.from_pretrained(text_encoder).eval()
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    parts = []
+    for start in range(0, len(titles), batch_size):
+        some = list(titles[start : start + batch_size])
+        inputs = tokenizer(some, padding=True, truncation=True, max_length=64, return_tensors="pt")
+        with torch.no_grad():
+            states = model(**inputs).last_hidden_state.float()
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        parts.append(((states * mask).sum(1) / mask.sum(1)).numpy())
+    return np.concatenate(parts)
+
+
+def others(
+    split: Split, shown: Shown, text_encoder: str | None = None, id_encoders: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """
+    The same items in other models, to be drawn beside RA-Rec.
+
+    Args:
+        text_encoder (`str`, *optional*): folder or Hub id of a text model, called by its type.
+        id_encoders (`list[str]`): folders of ID encoders of the same catalogue.
+
+    Raises:
+        ValueError: an ID encoder is of another catalogue.
+    """
+    found = {}
+    if text_encoder is not None:
+        titles = split.interactions.items.titles
+        name = AutoConfig.from_pretrained(text_encoder).model_type.upper()
+        found[name] = item_states(text_encoder, [titles[item] for item in shown.items])
+    for folder in id_encoders:
+        encoder = load_id_encoder(folder, split, trust=True)  # nothing is learnt from it here
+        vectors = encoder.prompt_vectors(encoder.item_vectors().detach())
+        found[encoder_name(encoder)] = vectors.float().numpy()[shown.items]
+    return found
+
+
 def numbers(found: dict[str, np.ndarray], shown: Shown) -> dict[str, dict[str, float]]:
     """Of each model: overlap of neighbours with what is chosen together, uniformity, CKA with the others."""
     table: dict[str, dict[str, float]] = {}
@@ -77,10 +121,23 @@ def numbers(found: dict[str, np.ndarray], shown: Shown) -> dict[str, dict[str, f
     return table
 
 
-def draw(model: RARecForSequentialRecommendation, shown: Shown, path: Path, method: str = "tsne", seed: int = 0):
-    """Writes the picture and returns the numbers; users are drawn among RA-Rec's items, once the texts of all items in
-    their histories were read."""
+def draw(
+    model: RARecForSequentialRecommendation,
+    shown: Shown,
+    path: Path,
+    method: str = "tsne",
+    seed: int = 0,
+    beside: dict[str, np.ndarray] | None = None,
+) -> dict[str, dict[str, float]]:
+    """
+    Writes the picture and returns the numbers; users are drawn among RA-Rec's items, once the texts of all items in
+    their histories were read.
+
+    Args:
+        beside (`dict[str, np.ndarray]`, *optional*): of [`others`].
+    """
     found, users = representations(model, shown), {}
+    found |= {name: vectors for name, vectors in (beside or {}).items() if name not in found}
     if not model.score_head.uses_text or model.has_all_texts:
         users["RA-Rec"] = model.represent_users(shown.histories)[0].float().cpu().numpy()
     plot_alignment(found, shown.groups, path, method, users, seed)
@@ -123,4 +180,4 @@ class AlignmentMapCallback(TrainerCallback):
             temporary.write_text(json.dumps(self.history, indent=1) + "\n", "utf-8")
 
 
-__all__ = ["AlignmentMapCallback", "Shown", "draw", "numbers", "representations"]
+__all__ = ["AlignmentMapCallback", "Shown", "draw", "item_states", "numbers", "others", "representations"]
