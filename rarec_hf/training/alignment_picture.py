@@ -144,6 +144,15 @@ def draw(
     return numbers(found, shown)
 
 
+def numbers_table(found: dict[str, dict[str, float]]) -> list[str]:
+    """Lines of a markdown table of [`numbers`]."""
+    names = list(dict.fromkeys(key for row in found.values() for key in row))
+    lines = ["| | " + " | ".join(names) + " |", "| :--- |" + " ---: |" * len(names)]
+    for name, row in found.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row[key]:.3f}" if key in row else "" for key in names) + " |")
+    return lines
+
+
 class AlignmentMapCallback(TrainerCallback):
     """
     Draws `step-N.png` at the start and after every epoch, and keeps the numbers in `numbers.json`.
@@ -180,4 +189,13 @@ class AlignmentMapCallback(TrainerCallback):
             temporary.write_text(json.dumps(self.history, indent=1) + "\n", "utf-8")
 
 
-__all__ = ["AlignmentMapCallback", "Shown", "draw", "item_states", "numbers", "others", "representations"]
+__all__ = [
+    "AlignmentMapCallback",
+    "Shown",
+    "draw",
+    "item_states",
+    "numbers",
+    "numbers_table",
+    "others",
+    "representations",
+]
