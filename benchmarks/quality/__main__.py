@@ -102,19 +102,20 @@ def store(path: Path, head: dict, record: dict, ranks: pd.DataFrame) -> None:
         temporary.write_text(json.dumps(head | {"records": records}, indent=1) + "\n", "utf-8")
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--data", help="folder of the data sets; not needed to render")
     parser.add_argument("--rows", nargs="+", default=["all"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--eval_users", type=int, default=8000)
+    parser.add_argument("--backbone", default=Settings.backbone)
     parser.add_argument("--fraction", type=float, default=1.0, help="of the users that anything is learned from")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--cache", default=str(user_cache("quality")))
     parser.add_argument("--again", action="store_true", help="run rows that are in the results too")
     parser.add_argument("--render", action="store_true", help="only make the page of what is there")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     options.results.mkdir(parents=True, exist_ok=True)
     whole = options.results / f"{options.dataset}.json"
     path = whole if options.fraction == 1 else page.fraction_file(whole, options.fraction)
@@ -122,7 +123,10 @@ def main() -> None:
         page.render(whole)
         return
     keys = chosen(options.rows)
-    settings = Settings(options.dataset, options.data, options.cache, options.eval_users, fraction=options.fraction)
+    named = {
+        name: getattr(options, name) for name in ("dataset", "data", "cache", "eval_users", "backbone", "fraction")
+    }
+    settings = Settings(**named)
     world = World(settings)
     settings = {name: value for name, value in asdict(world.settings).items() if name not in ("data", "cache")}
     settings["last_training"] = "training parts and validation targets, but for those that weights are fitted on"

@@ -106,7 +106,7 @@ def comirec(world: World, seed: int):
 
 def text_sasrec(world: World, source: str, seed: int, all_users: bool = True):
     windows = -(-world.split.train_ends // EncoderArguments().encoder_max_history).sum()
-    epochs = max(TEXT["encoder_epochs"], round(TEXT_STEPS * TEXT["encoder_batch_size"] / windows))
+    epochs = min(40, max(TEXT["encoder_epochs"], round(TEXT_STEPS * TEXT["encoder_batch_size"] / windows)))
     recipe = TEXT | {"encoder_epochs": epochs, "encoder_patience": epochs}
     return world.encoder(f"text_sasrec_{source}", [recipe], seed, world.text_vectors(source), all_users)
 

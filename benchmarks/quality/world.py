@@ -54,6 +54,7 @@ class Settings:
     max_title_tokens: int = 40
     split_seed: int = 0
     batch_size: int = 64
+    backbone: str = AlignmentArguments().backbone
     fraction: float = 1.0  # of the users that anything is trained, chosen or fitted on; all are tested
 
 
@@ -76,6 +77,8 @@ class World:
         self.items, self.n_items = interactions.items, interactions.n_items
         kept = asdict(replace(settings, data="", cache=""))
         del kept["fraction"]  # text vectors do not depend on it
+        if kept["backbone"] == Settings.backbone:
+            del kept["backbone"]
         key = f"{interactions.fingerprint()} {kept}"
         self.cache = Path(settings.cache) / f"{settings.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -122,6 +125,7 @@ class World:
 
     def alignment_arguments(self, **changes) -> AlignmentArguments:
         fields = {
+            "backbone": self.settings.backbone,
             "text_layers": LAYERS,
             "text_dim": WIDTH,
             "text_ridge": RIDGE,
@@ -136,7 +140,7 @@ class World:
         """The frozen LLM, loaded once."""
         from rarec_hf.training.backbone_dtype import choose_dtype
 
-        return load_backbone(resolve_backbone(AlignmentArguments().backbone), dtype=choose_dtype("auto")[0])
+        return load_backbone(resolve_backbone(self.settings.backbone), dtype=choose_dtype("auto")[0])
 
     def random_backbone(self):
         """The same architecture with the weights that its class draws."""
@@ -191,7 +195,8 @@ class World:
         token embeddings alone (`"layer0"`), of a `"random"` backbone, or of `"minilm"`.
         """
         if source == "layer0":
-            return torch.nn.functional.normalize(self.text_vectors("llm")[:, :WIDTH], dim=-1)
+            texts = self.text_vectors("llm")
+            return torch.nn.functional.normalize(texts[:, : texts.shape[1] // len(LAYERS)], dim=-1)
         file = self.cache / f"texts_{source}.safetensors"
         if source == "minilm" and not file.exists():
             from benchmarks.quality.sentence_encoder import mean_states

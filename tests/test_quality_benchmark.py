@@ -1,0 +1,58 @@
+"""The command that makes the accuracy tables, end to end on a tiny data set with a tiny backbone."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+from tests_support import save_tiny_backbone, walk_tables
+
+from benchmarks.quality.__main__ import main
+
+ROWS = ["popularity", "itemknn", "tfidf", "itemknn_tfidf", "ours_no_readout", "layer0", "rarec", "rarec_permuted"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quality")
+    interactions, items = walk_tables(n_users=80)
+    (folder / "walks").mkdir()
+    interactions.to_parquet(folder / "walks" / "interactions.parquet")
+    items.to_parquet(folder / "walks" / "items.parquet")
+    save_tiny_backbone(folder / "backbone")
+    return folder
+
+
+def run(folder, *more):
+    words = ["--dataset", "walks", "--data", str(folder), "--backbone", str(folder / "backbone")]
+    main([*words, "--results", str(folder / "results"), "--cache", str(folder / "cache"), *more])
+
+
+def test_rows_are_measured_once_and_the_page_says_what_each_part_is_worth(folder, capsys):
+    run(folder, "--rows", *ROWS)
+    results = folder / "results"
+    content = json.loads((results / "walks.json").read_text())
+    assert sorted(record["row"] for record in content["records"]) == sorted(ROWS)
+    metrics = {record["row"]: record["metrics"] for record in content["records"]}
+    assert metrics["itemknn"]["ndcg@10"] > metrics["popularity"]["ndcg@10"] > 0  # everyone walks the same way
+    ranks = pd.read_parquet(results / "walks.ranks.parquet")
+    assert len(ranks) == len(ROWS) * content["users"] == len(ROWS) * 80
+    run(folder, "--rows", "itemknn", "--fraction", "0.5")
+    page = (results / "walks.md").read_text("utf-8")
+    assert "What more data is worth" in page and "| ItemKNN | " in page.split("What more data is worth")[1]
+    assert "RA-Rec, ID vectors permuted" in page.split("## The promises")[1].split("## Who gains")[0]
+    for picture in ("walks.png", "walks.fractions.png"):
+        assert (results / picture).read_bytes()[:4] == b"\x89PNG"
+    capsys.readouterr()
+    before = (results / "walks.json").read_bytes()
+    run(folder, "--rows", *ROWS)  # all are there
+    assert " 0 {" not in capsys.readouterr().out and (results / "walks.json").read_bytes() == before
+
+
+def test_it_says_which_rows_there_are_and_refuses_other_settings(folder):
+    with pytest.raises(SystemExit, match=r"Unknown rows \['sasrek'\]"):
+        run(folder, "--rows", "sasrek")
+    run(folder, "--rows", "popularity")
+    with pytest.raises(SystemExit, match="move it away first"):
+        run(folder, "--rows", "popularity", "--eval_users", "7")
