@@ -185,8 +185,8 @@ def _spread(values: list[float]) -> str:
 def _promises(table: Table) -> list[str]:
     """Paired differences that the recipe is judged by, then what each part of it is worth."""
     lines = [
-        "Relative differences over the same users with their 95 % bootstrap intervals. The best of the others is chosen "
-        "on validation, for each metric by itself.",
+        "Relative differences over the same users with their 95 % bootstrap intervals. The best of the others is "
+        "chosen on validation, for each metric by itself.",
         "",
         "| row | against | " + " | ".join(metric_label(metric) for metric in TARGETS) + " | goal |",
         "| :--- | :--- | " + "---: | " * len(TARGETS) + ":--- |",
