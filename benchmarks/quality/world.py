@@ -243,12 +243,17 @@ class World:
         content = hashlib.sha256(json.dumps([recipes, all_users, *part]).encode()).hexdigest()[:8]
         folder = self.cache / f"{name}-{content}-seed{seed}"
         if not (folder / "facts.json").exists():
-            self._choose(folder, recipes, seed, texts, all_users)
-        if self.final:
-            chosen, folder = folder, folder.with_name(f"{folder.name}-final")
-            if not (folder / "facts.json").exists():
-                self._refit(folder, json.loads((chosen / "facts.json").read_text("utf-8")), seed, texts, all_users)
+            final, self.final = self.final, False  # what is chosen by validation may not have seen it
+            try:
+                self._choose(folder, recipes, seed, texts, all_users)
+            finally:
+                self.final = final
         facts = json.loads((folder / "facts.json").read_text("utf-8"))
+        if self.final:
+            folder = folder.with_name(f"{folder.name}-final-{facts['epochs']:g}")
+            if not (folder / "facts.json").exists():
+                self._refit(folder, facts, seed, texts, all_users)
+            facts = json.loads((folder / "facts.json").read_text("utf-8"))
         model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
         return ID_ENCODERS[model_type].from_pretrained(folder).eval(), facts
 
