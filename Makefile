@@ -1,5 +1,6 @@
 # make train   set up everything, train on the embedded example          make train ARGS="--help"
 # make test    set up everything, run the tests                          make test ARGS="-m slow"
+# make docs    build the site into site/; warnings are errors
 # make lint    check the style
 # make clean   remove the virtual environment
 #
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install -c constraints.txt
 # All cores (or OMP_NUM_THREADS): `accelerate launch` alone would set one thread.
 THREADS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 
-.PHONY: train test lint clean
+.PHONY: train test docs lint clean
 
 train: $(VENV)/.examples
 	@# waiting threads sleep instead of spinning: several times faster where cores are shared
@@ -21,6 +22,9 @@ train: $(VENV)/.examples
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -43,4 +47,8 @@ $(VENV)/.examples: $(VENV)/.torch setup.cfg pyproject.toml
 
 $(VENV)/.test: $(VENV)/.examples
 	$(PIP) -e ".[examples,test]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.examples
+	$(PIP) -e ".[docs]"
 	touch $@

@@ -1,4 +1,4 @@
-"""Makes the site of what is read elsewhere too: README is the first page, the measured pages stand below their docs."""
+"""Makes the site of what is read elsewhere too: README is the first page, measured pages stand below their docs."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from tests_support import save_tiny_backbone, walk_tables
 
+from benchmarks.quality import world as world_module
 from benchmarks.quality.__main__ import main
+from benchmarks.quality.world import Settings, World
 
 ROWS = ["popularity", "itemknn", "tfidf", "itemknn_tfidf", "ours_no_readout", "layer0", "rarec", "rarec_permuted"]
 
@@ -56,3 +58,26 @@ def test_it_says_which_rows_there_are_and_refuses_other_settings(folder):
     run(folder, "--rows", "popularity")
     with pytest.raises(SystemExit, match="move it away first"):
         run(folder, "--rows", "popularity", "--eval_users", "7")
+
+
+def test_what_validation_chooses_has_not_seen_it_whichever_stage_asks(folder, tmp_path, monkeypatch):
+    """The leak is planted: the first row to ask for an encoder asks for the one that is measured on test."""
+    seen, train = [], world_module.train_id_encoder
+
+    def watched(split, sequences, validation, *rest):
+        seen.append((sum(map(len, sequences)), validation is not None))
+        return train(split, sequences, validation, *rest)
+
+    monkeypatch.setattr(world_module, "train_id_encoder", watched)
+    world = World(Settings("walks", str(folder), str(tmp_path), backbone=str(folder / "backbone")))
+    world.final = True
+    recipe = {"encoder_hidden_size": 8, "encoder_epochs": 2}
+    _, facts = world.encoder("sasrec", [recipe], 0)
+    (chosen, validated), (last, validated_last) = seen
+    split = world.split
+    assert validated and chosen == len(split.baseline_sequences().flat())
+    held_out = len(set(world.gain_targets.users))
+    assert not validated_last and last == chosen + len(split.validation) - held_out and held_out == 40
+    assert world.final and facts["epochs"] in (1, 2)
+    world.encoder("sasrec", [recipe], 0)
+    assert len(seen) == 2  # both are kept
