@@ -11,6 +11,7 @@ from .charts import plot_learning_curve, plot_metrics
 from .ease import EASE
 from .evaluator import Difference, Scorer, paired_difference, rank_targets
 from .metrics import metric_per_user, metrics_per_user, summarize
+from .modules import load_metric
 from .ranks import Ranks, ranks_from_scores
 from .report import EvaluationReport, Row
 from .verdict import verdict
@@ -30,6 +31,7 @@ __all__ = [
     "break_down",
     "coverage",
     "groupings_of",
+    "load_metric",
     "metric_per_user",
     "metrics_per_user",
     "paired_difference",

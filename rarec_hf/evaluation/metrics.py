@@ -6,8 +6,8 @@ exactly k / candidates, not at 1.
 
 A user may have several targets, all ranked with the same history. Per user then recall@k is the share of the targets
 among the first k, hit rate@k whether any is, NDCG@k the targets' summed discounts `1 / log2(place + 1)` over those of
-the best order, `min(k, n_targets)` of them, and MRR the reciprocal of the best place. With one target recall is the
-hit rate and NDCG@k the target's discount.
+the best order, `min(k, n_targets)` of them, and MRR the reciprocal of the best place; MRR@k counts 0 where that is
+beyond k. With one target recall is the hit rate and NDCG@k the target's discount.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ def metric_per_user(ranks: Ranks, metric: str) -> np.ndarray:
 
     Args:
         ranks (`Ranks`): Where the targets stand.
-        metric (`str`): `"hit_rate@k"`, `"recall@k"`, `"ndcg@k"` for any k from 1 on, or `"mrr"`. A k larger than the
-            catalogue is allowed: hit rate and recall are then 1 and NDCG counts every target.
+        metric (`str`): `"hit_rate@k"`, `"recall@k"`, `"ndcg@k"`, `"mrr@k"` for any k from 1 on, or `"mrr"`. A k larger
+            than the catalogue is allowed: hit rate and recall are then 1, NDCG and MRR count every target.
 
     Raises:
         ValueError: Unknown metric, or a k that is no positive integer.
     """
     family, _, cutoff = metric.partition("@")
-    known = family in ("hit_rate", "recall", "ndcg") and cutoff.isdecimal() and int(cutoff) >= 1
+    known = family in ("hit_rate", "recall", "ndcg", "mrr") and cutoff.isdecimal() and int(cutoff) >= 1
     if metric != "mrr" and not known:
         raise ValueError(
-            f"Unknown metric {metric!r}; expected 'hit_rate@k', 'recall@k' or 'ndcg@k' (integer k >= 1), or 'mrr'."
+            f"Unknown metric {metric!r}; expected 'hit_rate@k', 'recall@k', 'ndcg@k' or 'mrr@k' (integer k >= 1), or "
+            "'mrr'."
         )
     user = ranks.user_of_row()
     counts = np.bincount(user)  # targets of each user
+    k = int(cutoff) if cutoff else _deepest(ranks)
     if family == "mrr":
-        return _reciprocal(ranks) if len(counts) == len(ranks) else _best_reciprocal(ranks, user)
-    k = int(cutoff)
+        return _reciprocal(ranks, k) if len(counts) == len(ranks) else _best_reciprocal(ranks, user, k)
     if family == "ndcg":
         gains = np.bincount(user, weights=_discounts(ranks, k))
         ideal = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(counts.max(initial=0)) + 2))])
@@ -71,8 +72,8 @@ def _discounts(ranks: Ranks, k: int) -> np.ndarray:
     return _mean_gain(ranks, 1 / np.log2(np.arange(min(k, _deepest(ranks))) + 2))
 
 
-def _reciprocal(ranks: Ranks) -> np.ndarray:
-    return _mean_gain(ranks, 1 / np.arange(1, _deepest(ranks) + 1))
+def _reciprocal(ranks: Ranks, k: int) -> np.ndarray:
+    return _mean_gain(ranks, 1 / np.arange(1, min(k, _deepest(ranks)) + 1))
 
 
 def _tied_before(ranks: Ranks, user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +96,7 @@ def _any_hit(ranks: Ranks, user: np.ndarray, k: int) -> np.ndarray:
     return 1 - np.multiply.reduceat(miss, np.flatnonzero(np.diff(user[order], prepend=-1)))
 
 
-def _best_reciprocal(ranks: Ranks, user: np.ndarray) -> np.ndarray:
+def _best_reciprocal(ranks: Ranks, user: np.ndarray, k: int) -> np.ndarray:
     order, before = _tied_before(ranks, user)
     first = np.flatnonzero(np.diff(user[order], prepend=-1))  # each user's best row
     best = ranks.greater[order][first]
@@ -107,7 +108,8 @@ def _best_reciprocal(ranks: Ranks, user: np.ndarray) -> np.ndarray:
         # The first of m targets among `places`: at place j with chance P(none before) * m / (places left).
         j = np.arange(places - m + 1)
         later = np.concatenate([[1.0], np.cumprod(1 - m / (places - j[:-1]))])
-        values[row] = (later * m / (places - j) / (greater + 1 + j)).sum()
+        place = greater + 1 + j
+        values[row] = (later * m / (places - j) / place)[place <= k].sum()
     return values[inverse.reshape(-1)]
 
 

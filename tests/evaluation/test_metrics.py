@@ -57,6 +57,8 @@ def test_ranks_by_hand():
         ("ndcg@5", [1 / 2, 1, 1 / 3 * (1 / log2(3) + 1 / 2 + 1 / log2(5)), 1 / log2(6)]),
         ("ndcg@900", [1 / 2, 1, 1 / 3 * (1 / log2(3) + 1 / 2 + 1 / log2(5)), 1 / log2(6)]),
         ("mrr", [1 / 3, 1, 1 / 3 * (1 / 2 + 1 / 3 + 1 / 4), 1 / 5]),
+        ("mrr@3", [1 / 3, 1, 1 / 3 * (1 / 2 + 1 / 3), 0]),
+        ("mrr@900", [1 / 3, 1, 1 / 3 * (1 / 2 + 1 / 3 + 1 / 4), 1 / 5]),
     ],
 )
 def test_metrics_by_hand(metric, expected):
@@ -143,8 +145,8 @@ def test_agrees_with_ranx(seed):
             for row, line in enumerate(scores)
         }
     )
-    theirs = ranx.evaluate(qrels, run, ["hit_rate@5", "hit_rate@20", "ndcg@5", "ndcg@20", "mrr"])
-    ours = summarize(ranks, ks=(5, 20))
+    theirs = ranx.evaluate(qrels, run, ["hit_rate@5", "hit_rate@20", "ndcg@5", "ndcg@20", "mrr", "mrr@5"])
+    ours = summarize(ranks, ks=(5, 20)) | {"mrr@5": metric_per_user(ranks, "mrr@5").mean()}
     for name, value in theirs.items():
         assert ours[name] == pytest.approx(value, abs=1e-9), name
 
@@ -180,7 +182,7 @@ def test_bad_scores_are_refused_with_their_row(item, value, message):
         rank(scores)
 
 
-@pytest.mark.parametrize("metric", ["ndcg", "hit_rate@0", "ndcg@-1", "ndcg@1.5", "recall@0", "mrr@10", ""])
+@pytest.mark.parametrize("metric", ["ndcg", "hit_rate@0", "ndcg@-1", "ndcg@1.5", "recall@0", "mrr@0", "mrr@", ""])
 def test_unknown_metric_is_refused(metric):
     with pytest.raises(ValueError, match="Unknown metric"):
         metric_per_user(rank(), metric)

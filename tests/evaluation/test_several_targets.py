@@ -28,6 +28,7 @@ RANKS = Ranks(np.array([0, 2, 5, 3]), np.zeros(4, int), np.full(4, 10), users=np
         ("ndcg@4", [(1 + 1 / 2) / (1 + 1 / log2(3) + 1 / 2), 1 / log2(5)]),
         ("ndcg@10", [(1 + 1 / 2 + 1 / log2(7)) / (1 + 1 / log2(3) + 1 / 2), 1 / log2(5)]),
         ("mrr", [1, 1 / 4]),
+        ("mrr@3", [1, 0]),
     ],
 )
 def test_metrics_by_hand(metric, expected):
@@ -47,7 +48,7 @@ def test_ties_are_the_mean_over_every_order_of_equal_scores(seed):
     scores = rng.integers(0, 3, 6).astype(float)  # many ties
     targets = rng.choice(6, size=3, replace=False)
     ranks = ranks_from_scores(scores[None], targets, [()] * 3, score_rows=np.zeros(3, int), users=np.array([4, 4, 4]))
-    names = [f"{family}@{k}" for family in ("recall", "hit_rate", "ndcg") for k in (1, 2, 3, 5)] + ["mrr"]
+    names = [f"{family}@{k}" for family in ("recall", "hit_rate", "ndcg") for k in (1, 2, 3, 5)] + ["mrr", "mrr@2"]
     sums = dict.fromkeys(names, 0.0)
     orders = [o for o in permutations(range(6)) if all(scores[o[i]] >= scores[o[i + 1]] for i in range(5))]
     for order in orders:
