@@ -83,7 +83,7 @@ def main() -> None:
     start = time.perf_counter()
     final = Path(training.output_dir)
     with run_folder(final, alignment.overwrite_output_dir) as folder, PeakMemory() as memory:
-        training.output_dir = str(folder / "checkpoints")
+        checkpoints = folder / "checkpoints"
 
         split = job.load_data(data, training.seed)
         job.save_data(split, folder)
@@ -119,6 +119,7 @@ def main() -> None:
                 f"Alignment: {trained:,} trained parameters, score {score}, "
                 f"soft prompts {alignment.soft_prompt_position}"
             )
+            training.output_dir = str(checkpoints / score if len(scores) > 1 else checkpoints)
             log, drawn, selection = job.align(model, split, alignment, training, texts, folder)
             if kept is None:
                 kept = (model, log, drawn, backbone_line)
@@ -158,8 +159,13 @@ def main() -> None:
         options = {**asdict(data), **asdict(encoder), **asdict(alignment), "seed": training.seed}
         options |= {
             name: getattr(training, name)
-            for name in ("num_train_epochs", "per_device_train_batch_size", "learning_rate", "warmup_steps")
+            for name in (
+                *("num_train_epochs", "per_device_train_batch_size", "learning_rate", "warmup_steps"),
+                *("load_best_model_at_end", "metric_for_best_model", "early_stopping_patience"),
+                "recommendation_samples",
+            )
         }
+        options |= {name: str(getattr(training, name).value) for name in ("eval_strategy", "save_strategy")}
         (folder / "arguments.yaml").write_text(yaml.safe_dump(options, sort_keys=False), "utf-8")
         if training.save_strategy == "no":
             job.remove_checkpoints(folder)

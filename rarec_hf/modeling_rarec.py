@@ -107,6 +107,7 @@ class RARecForSequentialRecommendation(
         self.language_model.requires_grad_(False)
         self.id_encoder.requires_grad_(False)
         self.post_init()
+        self.register_load_state_dict_post_hook(_forget_representations)  # as a Trainer that loads the best weights
         # Slim by default: Trainer checkpoints and `save_pretrained` leave out what the backbone's own address holds
         self._keys_to_ignore_on_save = {key for key in self.state_dict() if key.startswith("language_model.")}
         self.train(False)
@@ -252,6 +253,10 @@ class RARecForSequentialRecommendation(
             if self.score_head.uses_encoder
             else scores
         )
+
+
+def _forget_representations(model: RARecForSequentialRecommendation, incompatible_keys) -> None:
+    model.forget_representations()
 
 
 __all__ = ["RARecForSequentialRecommendation", "RARecOutput"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
 
 from ..backbone_source import DEFAULT_BACKBONE
 
@@ -259,6 +260,17 @@ class RARecTrainingArguments(TrainingArguments):
     warmup_steps: float = _f(5, "Steps of warm-up.")
     logging_steps: float = _f(4, "Steps between log lines.")
     save_strategy: str = _f("no", "When to save checkpoints.")
+    metric_for_best_model: str = _f(
+        "ndcg@10",
+        "What --load_best_model_at_end, --save_strategy best and --early_stopping_patience go by: any metric of the "
+        "evaluation.",
+    )
+    early_stopping_patience: int = _f(
+        0, "Stop after this many evaluations (--eval_strategy) without a better one; 0 never stops early."
+    )
+    recommendation_samples: int = _f(
+        0, "Users whose recommendations are written down after every evaluation (--eval_strategy); 0 writes none."
+    )
     remove_unused_columns: bool = _f(False, "Must stay false: the collator needs every column.")
     dataloader_pin_memory: bool = _f(False, "Pinned memory for transfers to a GPU.")
     report_to: str = _f("none", "Where to log.")
@@ -266,7 +278,17 @@ class RARecTrainingArguments(TrainingArguments):
     def __post_init__(self):
         # The backbone is put on a GPU that speaks CUDA, else on the CPU; processes on CPUs know of each other only so
         self.use_cpu = self.use_cpu or not torch.cuda.is_available()
+        if self.greater_is_better is None and str(self.metric_for_best_model).endswith("mean_rank"):
+            self.greater_is_better = False
         super().__post_init__()
+        for name in ("early_stopping_patience", "recommendation_samples"):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"--{name} must be 0 (off) or more, got {value}.")
+            if value and self.eval_strategy == IntervalStrategy.NO:
+                raise ValueError(
+                    f"--{name} {value} acts after evaluations, and --eval_strategy no makes none. Give "
+                    "--eval_strategy epoch (or steps)."
+                )
 
 
 def parse_arguments(argv: Sequence[str] | None = None, description: str | None = None):

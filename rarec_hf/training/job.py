@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
@@ -22,6 +23,7 @@ from .alignment_picture import AlignmentMapCallback
 from .arguments import AlignmentArguments, DataArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
 from .calibration import fit_gains
+from .callbacks import RecommendationSamplesCallback
 from .encoder_stage import INNER_ENCODER, OPPONENT_ENCODER, TEXT_ENCODER, best_epoch, prepare_encoders
 from .estimate import estimate
 from .ranking_trainer import RankingDataset, RankingTrainer
@@ -141,17 +143,22 @@ def align(
     texts: RARecForSequentialRecommendation | None = None,
     folder: Path | None = None,
     known: RankingDataset | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> tuple[list[dict], dict, SelectionReport]:
     """
     Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, encodes the
-    catalogue, and fits the gains of the LLM's parts on validation targets.
+    catalogue, and fits the gains of the LLM's parts on validation targets. With `--load_best_model_at_end` the weights
+    are those of the evaluation with the best `--metric_for_best_model`.
 
     Args:
         texts ([`RARecForSequentialRecommendation`], *optional*): of [`read_item_texts`], so that no item's text is
             read twice for its vector.
-        folder (`Path`, *optional*): where `--alignment_map` draws.
+        folder (`Path`, *optional*): where `--alignment_map` draws and `--recommendation_samples` writes; without it
+            the first draws nothing and the second writes into `training.output_dir`.
         known (`RankingDataset`, *optional*): what the gains are fitted on instead of [`gain_targets`]; the ID encoder
             must not have seen it.
+        callbacks (`Sequence[TrainerCallback]`): further ones; metrics come to their `on_evaluate` as `eval_ndcg@10`
+            and the like.
 
     Returns:
         the Trainer's log history, what was drawn and fitted as counts, and the report of the drawn samples.
@@ -191,10 +198,26 @@ def align(
         ),
         scorer=scorer,
         sampler=TextGroupedSampler(data.texts, training.train_batch_size, training.seed),
+        callbacks=list(callbacks),
     )
+    if training.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(training.early_stopping_patience))
+    if training.recommendation_samples:
+        trainer.add_callback(
+            RecommendationSamplesCallback(
+                model,
+                trainer.eval_dataset,
+                folder or training.output_dir,
+                training.recommendation_samples,
+                seed=training.seed,
+                trackers=trainer.callback_handler.callbacks,
+            )
+        )
     if arguments.alignment_map and folder is not None:
         trainer.add_callback(AlignmentMapCallback.of(model, split, folder / "alignment_map", training.seed))
     trainer.train()
+    if training.load_best_model_at_end:
+        drawn["best_step"] = trainer.state.best_global_step
     model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
     if known is None:
         known = gain_targets(split, arguments.gain_users, training.seed)
@@ -243,11 +266,14 @@ def ranking_rule(split: Split, exclude_seen: bool = True) -> str:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Removes what the trainers left of their own: nobody asked for checkpoints."""
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for encoder in (INNER_ENCODER, OPPONENT_ENCODER):
-        for checkpoint in (folder / encoder).glob("checkpoint-*"):
+    """Removes what the trainers left of their own, nobody asked for checkpoints; logs for TensorBoard stay."""
+    for trainer in ("checkpoints", INNER_ENCODER, OPPONENT_ENCODER):
+        for checkpoint in list((folder / trainer).rglob("checkpoint-*")):
             shutil.rmtree(checkpoint)
+    made = sorted((folder / "checkpoints").rglob("*"), reverse=True) + [folder / "checkpoints"]
+    for emptied in made:  # the deepest first
+        if emptied.is_dir() and not any(emptied.iterdir()):
+            emptied.rmdir()
 
 
 __all__ = [
