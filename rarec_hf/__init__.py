@@ -15,7 +15,7 @@ from .modeling_sasrec import SASRecConfig, SASRecModel
 from .modeling_text_sasrec import TextSASRecConfig, TextSASRecModel
 from .processing_rarec import RARecProcessor
 from .prompts import PromptTemplates
-from .recommendation import Recommendation
+from .recommendation import Recommendation, recommendations_to_frame
 
 __version__ = "0.1.0"
 
@@ -46,5 +46,6 @@ __all__ = [
     "TextSASRecModel",
     "load_backbone",
     "load_tokenizer",
+    "recommendations_to_frame",
     "resolve_backbone",
 ]

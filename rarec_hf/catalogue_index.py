@@ -44,6 +44,10 @@ class Catalogue:
     items: Tensor | None = None
     keys: Tensor | None = None
 
+    def __repr__(self) -> str:
+        shapes = {name: None if t is None else tuple(t.shape) for name, t in vars(self).items()}
+        return f"Catalogue({', '.join(f'{name}={shape}' for name, shape in shapes.items())})"
+
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
     """Batches of positions with like lengths, longest first so that memory shows its peak at once."""

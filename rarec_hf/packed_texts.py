@@ -120,6 +120,9 @@ class KeptTexts:
     def __len__(self) -> int:
         return len(self._texts)
 
+    def __repr__(self) -> str:
+        return f"KeptTexts({len(self)} texts, {self.n_bytes / 2**30:.2f} of {self.max_bytes / 2**30:.2f} GiB)"
+
     def find(self, key: bytes) -> PackedText | None:
         """The text with this [`text_key`], which counts as used now."""
         text = self._texts.get(key)

@@ -39,6 +39,9 @@ class SharedTexts(NamedTuple):
     rows: list[int]
     ends: list[int]
 
+    def __repr__(self) -> str:
+        return f"SharedTexts({len(self.texts)} texts, {sum(map(len, self.texts))} tokens, {len(self.rows)} histories)"
+
 
 def padded_texts(texts: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Token ids and mask of texts, both `(n, longest)` and long, padded on the right."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,20 +18,76 @@ from .top_k import best_items
 
 logger = logging.get_logger(__name__)
 
+SHOWN = 3  # items, where there is one line
+
 
 @dataclass
 class Recommendation:
-    """Ranked items for one history: `item_ids`, `titles` and `scores`, best first."""
+    """
+    Ranked items for one history: `item_ids`, `titles` and `scores`, best first. A notebook shows it as a table, and
+    [`recommendations_to_frame`] makes one table of many.
+    """
 
     item_ids: list[str]
     titles: list[str]
     scores: list[float]
+
+    def to_frame(self):
+        """A `pandas.DataFrame` with a row an item: `rank` (from 1), `item_id`, `title`, `score`."""
+        return recommendations_to_frame([self]).drop(columns="row")
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{_cut(title)!r} ({score:.2f})" for _, title, score in list(self)[:SHOWN])
+        return (
+            f"Recommendation({len(self)} items{': ' + shown if shown else ''}{', ...' if len(self) > SHOWN else ''})"
+        )
+
+    def _repr_html_(self) -> str:
+        columns = ("", "title", "item id", "score")
+        lines = (
+            f"<td>{rank}</td><td>{html.escape(title)}</td><td>{html.escape(item_id)}</td><td>{score:.3f}</td>"
+            for rank, (item_id, title, score) in enumerate(self, 1)
+        )
+        head = "".join(f"<th>{column}</th>" for column in columns)
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
     def __iter__(self) -> Iterator[tuple[str, str, float]]:
         return zip(self.item_ids, self.titles, self.scores, strict=True)
+
+
+def _cut(title: str, longest: int = 60) -> str:
+    return title if len(title) <= longest else title[: longest - 3] + "..."
+
+
+def recommendations_to_frame(answers: Sequence[Recommendation], user_ids: Sequence[str] | None = None):
+    """
+    A `pandas.DataFrame` of what `recommend()` gave for many histories, a row an item: `row` (of the history, from 0)
+    or with `user_ids` `user_id`, then `rank` (from 1), `item_id`, `title` and `score`.
+
+    Args:
+        answers (`list[Recommendation]`): one a history; those without an item have no row.
+        user_ids (`list[str]`, *optional*): whose histories they are.
+
+    Raises:
+        ValueError: another number of user ids than of answers, or one answer that is no list.
+    """
+    try:
+        import pandas as pd
+    except ImportError as problem:
+        raise ImportError("A table of recommendations needs pandas: `pip install pandas`.") from problem
+    if isinstance(answers, Recommendation):
+        raise ValueError("Expected a list of recommendations, got one. Its own `to_frame()` makes a table of it.")
+    if user_ids is not None and len(user_ids) != len(answers):
+        raise ValueError(f"Expected a user id for each of {len(answers)} recommendations, got {len(user_ids)}.")
+    name, of = ("row", range(len(answers))) if user_ids is None else ("user_id", user_ids)
+    rows = [
+        (whose, rank, *item) for whose, answer in zip(of, answers, strict=True) for rank, item in enumerate(answer, 1)
+    ]
+    return pd.DataFrame(rows, columns=[name, "rank", "item_id", "title", "score"])
 
 
 class RecommendationMixin(AnsweringMixin, CatalogueMixin):
@@ -158,4 +215,4 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         return users
 
 
-__all__ = ["Recommendation", "RecommendationMixin"]
+__all__ = ["Recommendation", "RecommendationMixin", "recommendations_to_frame"]

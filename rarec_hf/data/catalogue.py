@@ -61,6 +61,10 @@ class ItemTable:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def __repr__(self) -> str:
+        names = sorted({name for attributes in self.attributes for name in attributes})
+        return f"ItemTable(n_items={len(self)}, attributes={names})"
+
 
 def build_item_table(
     interactions_frame: pd.DataFrame,

@@ -31,6 +31,9 @@ class IdMaps:
     item_ids: list[str]
     titles: list[str]
 
+    def __repr__(self) -> str:
+        return f"IdMaps(n_users={len(self.user_ids)}, n_items={len(self.item_ids)})"
+
 
 def save_id_maps(
     user_ids: Sequence[str], item_ids: Sequence[str], titles: Sequence[str], folder: str | os.PathLike[str]

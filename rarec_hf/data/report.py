@@ -63,6 +63,10 @@ class DataReport:
     ties: int
     items_sharing_a_title: int
 
+    def __repr__(self) -> str:
+        users, items, events = len(self.lengths), len(self.popularity), len(self.timestamps)
+        return f"DataReport(n_users={users}, n_items={items}, n_interactions={events})"
+
     @classmethod
     def of(cls, interactions: Interactions) -> DataReport:
         """The report on these interactions; nothing is written yet."""

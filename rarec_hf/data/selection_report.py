@@ -60,6 +60,11 @@ class SelectionReport:
     history_length: Distribution
     target_popularity: Distribution
 
+    def __repr__(self) -> str:
+        drawn, available = self.counts["samples_drawn"], self.counts["samples_available"]
+        rules = [name for name, used in self.rules.items() if used]
+        return f"SelectionReport({drawn} of {available} samples, rules={rules})"
+
     def to_markdown(self) -> str:
         """The counts of each rule, and both distributions as tables."""
         c = self.counts

@@ -31,6 +31,9 @@ class Sequences(Sequence):
             return Sequences(self.flat_items, self.starts[row], self.ends[row])
         return self.flat_items[self.starts[row] : self.ends[row]]
 
+    def __repr__(self) -> str:
+        return f"Sequences({len(self)} rows, {int(self.lengths().sum())} items)"
+
     def lengths(self) -> np.ndarray:
         """The length of each row; `(n_rows,)` int."""
         return self.ends - self.starts

@@ -51,6 +51,9 @@ class Targets:
     def __len__(self) -> int:
         return len(self.users)
 
+    def __repr__(self) -> str:
+        return f"Targets({len(self)} targets of {len(np.unique(self.users))} users)"
+
     def history(self, interactions: Interactions, row: int) -> np.ndarray:
         """The item indices that row `row` may know, oldest first."""
         return interactions.history(self.users[row])[: self.ends[row]]
@@ -89,6 +92,12 @@ class Split:
     validation: Targets
     test: Targets
     report: dict[str, int | str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"Split({self.name}, {self.interactions!r}, encoder_users={len(self.encoder_users)}, "
+            f"alignment_users={len(self.alignment_users)}, validation={len(self.validation)}, test={len(self.test)})"
+        )
 
     def encoder_sequences(self) -> Sequences:
         """The training part of the encoder users: all that the ID encoder under the alignment sees."""

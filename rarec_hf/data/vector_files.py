@@ -36,6 +36,11 @@ class VectorFile:
     user_ids: Sequence | None = None
     user_vectors: np.ndarray | None = None
 
+    def __repr__(self) -> str:
+        vectors = {"item_vectors": self.item_vectors, "user_vectors": self.user_vectors}
+        shapes = (f"{name}={np.shape(table)}" for name, table in vectors.items() if table is not None)
+        return f"VectorFile({', '.join(shapes)})"
+
 
 def read_vectors(items: str | os.PathLike[str], users: str | os.PathLike[str] | None = None) -> VectorFile:
     """

@@ -32,6 +32,10 @@ class Grouping:
     labels: tuple[str, ...]
     group: np.ndarray
 
+    def __repr__(self) -> str:
+        counts = np.bincount(self.group, minlength=len(self.labels)).tolist()
+        return f"Grouping({self.title!r}, {dict(zip(self.labels, counts, strict=True))})"
+
 
 def popularity_groups(counts: np.ndarray) -> np.ndarray:
     """

@@ -67,6 +67,16 @@ class Ranks:
     def __len__(self) -> int:
         return len(self.greater)
 
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Ranks(0 targets)"
+        least, most = self.candidates.min(), self.candidates.max()
+        among = f"{most}" if least == most else f"{least} to {most}"
+        return (
+            f"Ranks({len(self)} targets of {self.n_users} users among {among} candidates, "
+            f"median rank {np.median(self.mid_rank):g})"
+        )
+
     @property
     def mid_rank(self) -> np.ndarray:
         """The middle of the places that the target may hold, counted from 1; `(n,)` float."""

@@ -70,6 +70,9 @@ class EvaluationReport:
         for row in rows:
             self._append(row)
 
+    def __repr__(self) -> str:
+        return f"EvaluationReport({[row.name for row in self.rows]}, reference={self.reference!r})"
+
     def add(self, name: str, ranks: Ranks, seconds: float | None = None, note: str = "") -> Row:
         """Append one method and return its row."""
         return self._append(Row(name, ranks, seconds, note))

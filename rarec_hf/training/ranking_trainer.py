@@ -26,6 +26,9 @@ class RankingDataset(Dataset):
     def __len__(self) -> int:
         return len(self.targets)
 
+    def __repr__(self) -> str:
+        return f"RankingDataset({self.targets!r}, n_items={self.interactions.n_items})"
+
     def __getitem__(self, row: int) -> dict:
         return {"history": self.histories[row], "target": int(self.targets.targets[row])}
 

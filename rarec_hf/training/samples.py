@@ -40,6 +40,10 @@ class AlignmentDataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def __repr__(self) -> str:
+        texts = "" if self.texts is None else f", {self.texts!r}"
+        return f"AlignmentDataset({len(self)} samples{texts})"
+
     def __getitem__(self, row: int) -> dict:
         sample = {
             "history": self.samples.history(self.interactions, row),

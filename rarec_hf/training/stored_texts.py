@@ -57,6 +57,9 @@ class StoragePlan:
     budget_bytes: int
     dtype: str
 
+    def __repr__(self) -> str:
+        return f"StoragePlan({self.texts} texts, {self.stored} stored, {len(self.to_store)} to store)"
+
     def __str__(self) -> str:
         line = (
             f"Text states: {self.texts} distinct texts, {self.tokens} tokens, {self.n_bytes / 2**30:.2f} GiB in "
@@ -114,6 +117,9 @@ class StoredTexts:
 
     def __len__(self) -> int:
         return len(self._where)
+
+    def __repr__(self) -> str:
+        return f"StoredTexts({str(self.folder)!r}, {len(self)} texts, {self.n_bytes / 2**30:.2f} GiB)"
 
     @property
     def n_bytes(self) -> int:
