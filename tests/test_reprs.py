@@ -69,7 +69,7 @@ def test_the_models_objects_too(trained, make_processor, tmp_path):
     processor = make_processor()
     shared = processor.shared_texts([[1, 2], [1, 2, 3], [5]])
     assert repr(shared).startswith("SharedTexts(2 texts, ") and repr(shared).endswith(" tokens, 3 histories)")
-    assert repr(processor) == "RARecProcessor(12 items, PreTrainedTokenizerFast, last 10 titles)"
+    assert repr(processor).startswith("RARecProcessor(12 items, ") and repr(processor).endswith(", last 10 titles)")
     stored = StoredTexts(tmp_path, model, progress=False)
     assert repr(stored) == f"StoredTexts('{stored.folder}', 0 texts, 0.00 GiB)"
     assert repr(model._catalogue).startswith("Catalogue(texts=(12, 16), items=(12, ")
