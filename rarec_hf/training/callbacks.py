@@ -133,7 +133,8 @@ class RecommendationSamplesCallback(TrainerCallback):
 
     def _heading(self, state, metrics: dict[str, float]) -> str:
         epoch = "" if state.epoch is None else f", epoch {state.epoch:.3g}"
-        values = [f", {name} {value:.4f}" for name, value in metrics.items() if name.partition("_")[2] in LOGGED]
+        names = {name.partition("_")[2]: name for name in metrics}  # without eval_ or another prefix
+        values = [f", {names[name]} {metrics[names[name]]:.4f}" for name in LOGGED if name in names]
         return f"Step {state.global_step}{epoch} ({self.model.config.score}){''.join(values)}"
 
     def _append(self, section: str) -> None:

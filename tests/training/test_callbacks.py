@@ -220,6 +220,10 @@ def test_several_targets_of_a_user_are_one_row(tables):
     assert sum(len(user.then_chose) for user in users) == len(data)
 
 
+def user_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if re.match(r"\| u\d", line)]
+
+
 def test_samples_are_written_after_each_evaluation(align, split, tmp_path):
     flags = ("--eval_strategy", "epoch", "--num_train_epochs", "2", "--recommendation_samples", "3")
     model, log, _ = align(*flags, folder=tmp_path / "run")
@@ -229,7 +233,8 @@ def test_samples_are_written_after_each_evaluation(align, split, tmp_path):
     assert [heading.split(",")[0] for heading in headings] == ["## Step 2", "## Step 4"]
     for heading, value in zip(headings, values, strict=True):
         assert f"(encoder_plus_llm), eval_ndcg@10 {value:.4f}" in heading
-    lines = [line for line in text.splitlines() if line.startswith("| u")]
+    lines = user_lines(text)
+    assert len(lines) == 6
     first, last = lines[:3], lines[3:]
     assert [line.split(" | ")[:3] for line in first] == [line.split(" | ")[:3] for line in last]
     # What stands there last is what the trained model recommends
@@ -246,7 +251,7 @@ def test_titles_stay_text_in_markdown(align, tmp_path):
     items["title"] = [f"<b>*{n}*</b> | a_b `c`\\" for n in range(len(items))]
     strange = leave_one_out(build_interactions(interactions, items), alignment_fraction=0.2, seed=0)
     align("--eval_strategy", "epoch", "--recommendation_samples", "1", folder=tmp_path / "run", split=strange)
-    (line,) = [x for x in (tmp_path / "run" / SAMPLES_FILE).read_text("utf-8").splitlines() if x.startswith("| u")]
+    (line,) = user_lines((tmp_path / "run" / SAMPLES_FILE).read_text("utf-8"))
     assert re.search(re.escape(r"&lt;b&gt;\*N\*&lt;/b&gt; \| a\_b \`c\`\\").replace("N", r"\d+"), line)
     assert "<b>" not in line
     cells = line.replace("\\\\", "").replace("\\|", "").strip("|").split("|")
