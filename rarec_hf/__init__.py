@@ -1,10 +1,12 @@
 """RA-Rec for Hugging Face Transformers: pre-trained ID embeddings as per-layer soft prompts of a frozen LLM (arXiv
 2402.04527)."""
 
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoProcessor
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from .configuration_rarec import RARecConfig
+from .hub.pipeline import TASK, SequentialRecommendationPipeline
 from .id_encoders import ID_ENCODERS
 from .modeling_bert4rec import BERT4RecConfig, BERT4RecModel
 from .modeling_comirec import ComiRecConfig, ComiRecModel
@@ -21,6 +23,8 @@ __version__ = "0.1.0"
 
 AutoConfig.register(RARecConfig.model_type, RARecConfig)
 AutoModel.register(RARecConfig, RARecForSequentialRecommendation)
+AutoProcessor.register(RARecConfig, RARecProcessor)
+PIPELINE_REGISTRY.register_pipeline(TASK, SequentialRecommendationPipeline, pt_model=AutoModel, type="text")
 for _encoder in ID_ENCODERS.values():
     AutoConfig.register(_encoder.config_class.model_type, _encoder.config_class)
     AutoModel.register(_encoder.config_class, _encoder)
@@ -42,6 +46,7 @@ __all__ = [
     "Recommendation",
     "SASRecConfig",
     "SASRecModel",
+    "SequentialRecommendationPipeline",
     "TextSASRecConfig",
     "TextSASRecModel",
     "load_backbone",

@@ -178,6 +178,15 @@ class CatalogueMixin:
         texts = None if self._catalogue is None else self._catalogue.texts
         return texts is not None and not bool(texts[:, 0].isnan().any())
 
+    def check_catalogue(self) -> None:
+        """
+        Raises:
+            ValueError: `recommend()` would refuse to answer: there is no processor, it has another catalogue, or item
+                representations are missing or older than the weights.
+        """
+        self._need_processor()
+        self.catalogue_items()
+
     def catalogue_items(self) -> Tensor:
         """Representations `(n_items, width)` of the whole catalogue."""
         if self._catalogue is None or self._catalogue.items is None:

@@ -16,7 +16,8 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
 
 from .backbone_fingerprint import check_fingerprint, weights_digest, weights_fingerprint
 from .backbone_source import load_backbone
-from .processing_rarec import ITEMS_FILE, RARecProcessor
+from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
+from .remote_code import code_beside
 from .whole_files import replacing
 
 logger = logging.get_logger(__name__)
@@ -24,7 +25,6 @@ logger = logging.get_logger(__name__)
 REPRESENTATIONS_FILE = "item_representations.safetensors"
 BACKBONE_FOLDER = "backbone"
 _BACKBONE_PREFIX = "language_model."
-_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class CheckpointFolderMixin:
@@ -34,7 +34,8 @@ class CheckpointFolderMixin:
     - `config.json`, `model.safetensors`: alignment module and ID encoder;
     - `item_representations.safetensors`: once the catalogue was indexed;
     - the processor's files: tokenizer, prompts, item table, id map;
-    - `backbone/`: the LLM as its own `save_pretrained` writes it, in a full folder only.
+    - `backbone/`: the LLM as its own `save_pretrained` writes it, in a full folder only;
+    - `*.py`: the code, only on request.
     """
 
     def save_pretrained(
@@ -42,6 +43,7 @@ class CheckpointFolderMixin:
         save_directory: str | os.PathLike,
         include_backbone: bool = False,
         push_to_hub: bool = False,
+        include_code: bool = False,
         **kwargs: Any,
     ) -> None:
         """
@@ -49,6 +51,9 @@ class CheckpointFolderMixin:
             save_directory (`str`): the folder.
             include_backbone (`bool`): also save the backbone's weights (a full folder). A slim one needs
                 `config.backbone_address`; without one it warns, and loads only with `language_model=` given.
+            include_code (`bool`): also save the Python files that define the model, so that
+                `AutoModel.from_pretrained` loads the folder on a machine without `rarec_hf`, for those who tell it to
+                trust this code. Models that were themselves loaded so always take their code along.
             push_to_hub (`bool`): upload what was written once all of it is; with `repo_id` (default: the folder's
                 name), `token`, `private`, `commit_message` and `create_pr` of `PreTrainedModel.push_to_hub`.
         """
@@ -67,9 +72,10 @@ class CheckpointFolderMixin:
             ).repo_id
             before = self._get_files_timestamps(folder)
         (folder / REPRESENTATIONS_FILE).unlink(missing_ok=True)  # of other weights
-        super().save_pretrained(folder, **kwargs)
-        if self.processor is not None:
-            self.processor.save_pretrained(folder)
+        with code_beside(self, folder, include_code or self.is_remote_code()):
+            super().save_pretrained(folder, **kwargs)
+            if self.processor is not None:
+                self.processor.save_pretrained(folder)
         if self._catalogue is not None and self._catalogue.items is not None:
             items, made_by = self._catalogue.items.contiguous(), weights_digest(self.own_weights())
             with replacing(folder / REPRESENTATIONS_FILE) as temporary:
@@ -116,7 +122,7 @@ class CheckpointFolderMixin:
             OSError: the folder, or the backbone, cannot be found.
         """
         path = str(pretrained_model_name_or_path)
-        hub = {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
+        hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         config = config or cls.config_class.from_pretrained(path, **hub)
         state = load_file(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
         if language_model is None:
@@ -141,7 +147,8 @@ class CheckpointFolderMixin:
                 module.to(device)
         model.id_scale = model.id_scale.to(device)
         if _file(path, ITEMS_FILE, hub) is not None:
-            model.processor = RARecProcessor.from_pretrained(path, **hub)
+            trust = {"trust_remote_code": kwargs["trust_remote_code"]} if "trust_remote_code" in kwargs else {}
+            model.processor = RARecProcessor.from_pretrained(path, **hub, **trust)
         if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
             model._catalogue = model.catalogue_of(*_representations(file, model, state))
         return model.eval()

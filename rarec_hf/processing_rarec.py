@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedConfig
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 
@@ -19,6 +20,7 @@ from .prompts import PromptTemplates
 from .whole_files import replacing
 
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 _LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens", "history_block")
 
 
@@ -154,6 +156,10 @@ class RARecProcessor(ProcessorMixin):
                 "unknown ids out of the history."
             )
         return [self._index[i] for i in ids]
+
+    def index_of(self, item_id: str) -> int | None:
+        """The item index of an external id, `None` if the catalogue has no such id."""
+        return self._index.get(item_id)
 
     # text ------------------------------------------------------------------------------------------------------------
 
@@ -321,6 +327,8 @@ class RARecProcessor(ProcessorMixin):
         self.tokenizer.save_pretrained(folder)
         settings = {"processor_class": type(self).__name__, "templates": self.templates.to_dict()}
         settings |= {name: getattr(self, name) for name in _LIMITS}
+        if self._auto_class is not None:
+            custom_object_save(self, folder, config=settings)  # copies the code and says so in `auto_map`
         table = {"item_ids": self.item_ids, "titles": self.titles, "attributes": self.attributes}
         for name, content in ((SETTINGS_FILE, settings), (ITEMS_FILE, table)):
             with replacing(folder / name) as temporary:
@@ -333,12 +341,14 @@ class RARecProcessor(ProcessorMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> RARecProcessor:
         """Loads what `save_pretrained` wrote, from a folder or a Hub repository."""
         path = str(pretrained_model_name_or_path)
-        found = {name: cached_file(path, name, **kwargs) for name in (SETTINGS_FILE, ITEMS_FILE)}
+        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
+        found = {name: cached_file(path, name, **hub) for name in (SETTINGS_FILE, ITEMS_FILE)}
         settings = json.loads(Path(found[SETTINGS_FILE]).read_text("utf-8"))
         table = json.loads(Path(found[ITEMS_FILE]).read_text("utf-8"))
-        tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
+        # The tokenizer's own files say what it is: no look at `config.json`, which may name code that must be trusted
+        tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig(), **kwargs)
         limits = {name: settings[name] for name in _LIMITS if name in settings}
         return cls(tokenizer, **table, templates=settings["templates"], **limits)
 
 
-__all__ = ["RARecProcessor", "SharedTexts", "UserText", "padded_texts"]
+__all__ = ["HUB_ARGUMENTS", "RARecProcessor", "SharedTexts", "UserText", "padded_texts"]

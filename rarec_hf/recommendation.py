@@ -150,7 +150,7 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         k: int = 10,
         exclude_seen: bool = True,
         batch_size: int = 16,
-        user_ids: str | Sequence[str] | None = None,
+        user_ids: str | Sequence[str | None] | None = None,
     ) -> Recommendation | list[Recommendation]:
         """
         Recommends the next items.
@@ -161,8 +161,8 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
             k (`int`): how many; a k above the number of items left gives all of them.
             exclude_seen (`bool`): leave out the items of the history.
             user_ids (`str` or `list[str]`, *optional*): whose histories they are, for an ID encoder with a table of
-                user vectors. A user without one there is, like a new one, the mean of the history; how many are, is
-                logged at level info.
+                user vectors. A user without one there is, like a new one and like `None`, the mean of the history; how
+                many are, is logged at level info.
 
         Returns:
             A [`Recommendation`] for one history, a list of them for many.
@@ -202,14 +202,17 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
 
         return best_items(score, len(states), len(items), k, seen)
 
-    def _known_users(self, user_ids: Sequence[str] | None, n_histories: int) -> list[int] | None:
+    def _known_users(self, user_ids: Sequence[str | None] | None, n_histories: int) -> list[int] | None:
         if user_ids is None:
             return None
         if not self.id_encoder.takes_users:
             raise ValueError("This model's ID encoder has no user vectors; leave out `user_ids`.")
         if len(user_ids) != n_histories:
             raise ValueError(f"Expected {n_histories} user ids, one for each history, got {user_ids!r:.100}.")
-        users = self.id_encoder.user_indices(user_ids).tolist()
+        users, named = [-1] * n_histories, [n for n, user in enumerate(user_ids) if user is not None]
+        if named:
+            rows = self.id_encoder.user_indices([user_ids[n] for n in named]).tolist()
+            users = [dict(zip(named, rows, strict=True)).get(n, -1) for n in range(n_histories)]
         if unknown := [user for user, row in zip(user_ids, users, strict=True) if row < 0]:
             logger.info("%d of %d users have no vector, the first: %s.", len(unknown), len(users), unknown[:5])
         return users
