@@ -209,10 +209,9 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
             raise ValueError("This model's ID encoder has no user vectors; leave out `user_ids`.")
         if len(user_ids) != n_histories:
             raise ValueError(f"Expected {n_histories} user ids, one for each history, got {user_ids!r:.100}.")
-        users, named = [-1] * n_histories, [n for n, user in enumerate(user_ids) if user is not None]
-        if named:
-            rows = self.id_encoder.user_indices([user_ids[n] for n in named]).tolist()
-            users = [dict(zip(named, rows, strict=True)).get(n, -1) for n in range(n_histories)]
+        named = [user for user in user_ids if user is not None]
+        rows = iter(self.id_encoder.user_indices(named).tolist() if named else [])
+        users = [-1 if user is None else next(rows) for user in user_ids]
         if unknown := [user for user, row in zip(user_ids, users, strict=True) if row < 0]:
             logger.info("%d of %d users have no vector, the first: %s.", len(unknown), len(users), unknown[:5])
         return users
