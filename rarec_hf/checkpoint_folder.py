@@ -4,18 +4,22 @@ a random weight."""
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import create_repo
+from huggingface_hub import CommitInfo, ResolvedRevision, is_offline_mode, try_to_load_from_cache
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, logging
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
+from transformers.utils.hub import get_checkpoint_shard_files, hf_api, resolve_revision
 
 from .backbone_fingerprint import check_fingerprint, weights_digest, weights_fingerprint
 from .backbone_source import load_backbone
+from .backbone_wheel import BackboneNotFoundError
+from .hub_upload import NEVER_UPLOADED, HubPush, file_states, ignore_in_uploads
 from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
 from .remote_code import code_beside
 from .whole_files import replacing
@@ -25,6 +29,8 @@ logger = logging.get_logger(__name__)
 REPRESENTATIONS_FILE = "item_representations.safetensors"
 BACKBONE_FOLDER = "backbone"
 _BACKBONE_PREFIX = "language_model."
+# What one save leaves and another may not: a push deletes an earlier one's from the repository
+_OWNED = ("model*.safetensors", "model.safetensors.index.json", REPRESENTATIONS_FILE, f"{BACKBONE_FOLDER}/*")
 
 
 class CheckpointFolderMixin:
@@ -35,7 +41,8 @@ class CheckpointFolderMixin:
     - `item_representations.safetensors`: once the catalogue was indexed;
     - the processor's files: tokenizer, prompts, item table, id map;
     - `backbone/`: the LLM as its own `save_pretrained` writes it, in a full folder only;
-    - `*.py`: the code, only on request.
+    - `*.py`: the code, only on request;
+    - `.gitignore`: keeps Trainer's pickled files out of every upload.
     """
 
     def save_pretrained(
@@ -54,28 +61,51 @@ class CheckpointFolderMixin:
             include_code (`bool`): also save the Python files that define the model, so that
                 `AutoModel.from_pretrained` loads the folder on a machine without `rarec_hf`, for those who tell it to
                 trust this code. Models that were themselves loaded so always take their code along.
-            push_to_hub (`bool`): upload what was written once all of it is; with `repo_id` (default: the folder's
-                name), `token`, `private`, `commit_message` and `create_pr` of `PreTrainedModel.push_to_hub`.
+            push_to_hub (`bool`): upload what was written once all of it is; with the arguments of [`HubPush`],
+                `repo_id` being the folder's name by default.
         """
+        pushing = {name: kwargs.pop(name) for name in HubPush.ARGUMENTS if name in kwargs}
+        kwargs["include_code"] = include_code
+        self._save(Path(save_directory), include_backbone, push_to_hub, pushing, kwargs)
+
+    def push_to_hub(self, repo_id: str, *, include_backbone: bool = False, **kwargs: Any) -> CommitInfo:
+        """
+        Saves to a temporary folder and uploads it, in one commit that also deletes what an earlier push left and this
+        one does not replace.
+
+        Args:
+            repo_id (`str`): the repository; made if it is not there.
+            include_backbone (`bool`): also upload the backbone's weights.
+            kwargs: the arguments of [`HubPush`] (`private`, `token`, `revision`, `create_pr`, `commit_message`,
+                `ignore_patterns`, `delete_patterns`, ...) and of `save_pretrained`.
+
+        Returns:
+            `CommitInfo`: with `oid`, the commit, and `pr_url`.
+        """
+        pushing = {name: kwargs.pop(name) for name in HubPush.ARGUMENTS if name in kwargs}
+        with tempfile.TemporaryDirectory() as folder:
+            return self._save(Path(folder), include_backbone, True, pushing | {"repo_id": repo_id}, kwargs)
+
+    def _save(
+        self, folder: Path, include_backbone: bool, push_to_hub: bool, pushing: dict[str, Any], kwargs: dict[str, Any]
+    ) -> CommitInfo | None:
+        include_code = kwargs.pop("include_code", False)
+        if not kwargs.get("is_main_process", True):
+            return super().save_pretrained(folder, **kwargs)
         if self.config.backbone_fingerprint is None:
             self.config.backbone_fingerprint = weights_fingerprint(self.language_model)
-        hub = {name: kwargs.pop(name) for name in ("commit_message", "create_pr") if name in kwargs}
-        folder, before = Path(save_directory), None
         folder.mkdir(parents=True, exist_ok=True)
+        repo_id, push = kwargs.pop("repo_id", folder.resolve().name), None
         if push_to_hub:
-            # Not left to `super()`, which would upload before the files below are there
-            repository = create_repo(
-                kwargs.pop("repo_id", folder.name),
-                exist_ok=True,
-                private=kwargs.pop("private", None),
-                token=kwargs.get("token"),
-            ).repo_id
-            before = self._get_files_timestamps(folder)
+            tags = [*(self.model_tags or ()), *([t] if isinstance(t := pushing.get("tags") or (), str) else t)]
+            push = HubPush(**{"repo_id": repo_id, **pushing, "tags": tags})
+        before = file_states(folder) if push else {}
         (folder / REPRESENTATIONS_FILE).unlink(missing_ok=True)  # of other weights
         with code_beside(self, folder, include_code or self.is_remote_code()):
             super().save_pretrained(folder, **kwargs)
             if self.processor is not None:
                 self.processor.save_pretrained(folder)
+        ignore_in_uploads(folder)
         if self._catalogue is not None and self._catalogue.items is not None:
             items, made_by = self._catalogue.items.contiguous(), weights_digest(self.own_weights())
             with replacing(folder / REPRESENTATIONS_FILE) as temporary:
@@ -89,8 +119,18 @@ class CheckpointFolderMixin:
                 "`language_model=` given. Load backbones with `rarec_hf.load_backbone`, or save with "
                 "`include_backbone=True`."
             )
-        if push_to_hub:
-            self._upload_modified_files(folder, repository, before, token=kwargs.get("token"), **hub)
+        elif push and self.config.backbone_address.startswith("path:"):
+            logger.warning(
+                f"The backbone's address is a folder of this machine ({self.config.backbone_address}), so elsewhere "
+                f"{push.repo_id} can only be loaded with `language_model=` given. Push with `include_backbone=True`, "
+                "or train on a backbone of the Hub."
+            )
+        if push is None:
+            return None
+        after = file_states(folder)
+        # The `.gitignore` and a card may be there already
+        written = [n for n, state in after.items() if before.get(n) != state or n in (".gitignore", "README.md")]
+        return push.upload(folder, written, _OWNED)
 
     def own_weights(self) -> dict[str, Tensor]:
         """The weights that `model.safetensors` holds: all but the backbone's."""
@@ -112,19 +152,22 @@ class CheckpointFolderMixin:
             pretrained_model_name_or_path (`str`): the folder or repository.
             language_model (`PreTrainedModel`, *optional*): the backbone, if it is loaded already; its fingerprint is
                 checked all the same.
-            kwargs: `cache_dir`, `token`, `revision`, `local_files_only` find this checkpoint's files (and, but for
-                `revision`, the backbone's); everything else (`dtype`, `device_map`, `quantization_config`,
-                `attn_implementation`, ...) goes to the backbone.
+            kwargs: `cache_dir`, `token`, `revision`, `local_files_only` find this checkpoint's files, all of one
+                commit whatever is pushed meanwhile (and, but for `revision`, the backbone's); everything else
+                (`dtype`, `device_map`, `quantization_config`, `attn_implementation`, ...) goes to the backbone.
 
         Raises:
             ValueError: weights are missing, unexpected or of another shape, or the backbone is not the one the
                 alignment was trained on.
-            OSError: the folder, or the backbone, cannot be found.
+            OSError: the folder, the repository, its revision or the backbone cannot be found, or the token is refused.
         """
         path = str(pretrained_model_name_or_path)
         hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
+        kwargs.pop("adapter_kwargs", None)  # `AutoModel`'s, with the revision of this repository, not the backbone's
+        asked = {name: hub[name] for name in ("token", "local_files_only", "cache_dir") if name in hub}
+        hub["revision"] = resolve_revision(path, hub.get("revision"), **asked)
         config = config or cls.config_class.from_pretrained(path, **hub)
-        state = load_file(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
+        state = _weights(path, hub)
         if language_model is None:
             language_model = _load_own_backbone(path, config, hub, kwargs)
         if config.backbone_fingerprint is not None:
@@ -150,16 +193,41 @@ class CheckpointFolderMixin:
             trust = {"trust_remote_code": kwargs["trust_remote_code"]} if "trust_remote_code" in kwargs else {}
             model.processor = RARecProcessor.from_pretrained(path, **hub, **trust)
         if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
-            model._catalogue = model.catalogue_of(*_representations(file, model, state))
+            if (made := _representations(file, model, state)) is not None:
+                model._catalogue = model.catalogue_of(*made)
         return model.eval()
 
 
 def _file(path: str, name: str, hub: dict[str, Any], required: bool = False) -> str | None:
-    return cached_file(path, name, **hub, _raise_exceptions_for_missing_entries=required)
+    """A file of the folder or repository; None if it has none of that name, an error if that cannot be known."""
+    file = cached_file(path, name, **hub, _raise_exceptions_for_missing_entries=required)
+    revision = hub.get("revision")
+    if file is None and isinstance(revision, ResolvedRevision) and not hub.get("local_files_only"):
+        # Not found, or not reached? Only what is known to be missing is recorded as such
+        name_there = f"{hub['subfolder']}/{name}" if hub.get("subfolder") else name
+        known = try_to_load_from_cache(path, name_there, cache_dir=hub.get("cache_dir"), revision=revision.resolved)
+        if known is None and not is_offline_mode():
+            raise OSError(f"The Hub could not be asked whether {path} has a file named {name}. Load it again.")
+    return file
 
 
-def _representations(file: str, model: PreTrainedModel, state: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Item representations and what they were made of; refused if other weights made them or the shape is wrong."""
+def _weights(path: str, hub: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of `model.safetensors`, or of the shards that `max_shard_size` made of it."""
+    if (file := _file(path, SAFE_WEIGHTS_NAME, hub)) is not None:
+        return load_file(file)
+    if (index := _file(path, SAFE_WEIGHTS_INDEX_NAME, hub)) is None:
+        return load_file(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
+    shards, _ = get_checkpoint_shard_files(path, index, **hub)
+    return {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+
+
+def _representations(
+    file: str, model: PreTrainedModel, state: dict[str, Tensor]
+) -> tuple[Tensor, Tensor | None] | None:
+    """
+    Item representations and what they were made of. None, with a warning, if they do not fit these weights: Trainer
+    pushes new weights into a repository that holds an earlier run's.
+    """
     with safe_open(file, "pt") as content:
         items, made_by = content.get_tensor("items"), (content.metadata() or {}).get("made_by")
         keys = content.get_tensor("keys") if "keys" in content.keys() else None
@@ -170,28 +238,34 @@ def _representations(file: str, model: PreTrainedModel, state: dict[str, Tensor]
         problem = f"was made by other weights ({made_by}) than those of {SAFE_WEIGHTS_NAME} ({weights_digest(state)})"
     else:
         return items, keys
-    raise ValueError(
-        f"{REPRESENTATIONS_FILE} {problem}. Delete it, load the folder, call `index_catalogue()` and save it again."
+    logger.warning(
+        f"{file} {problem}: it is left aside. Call `index_catalogue()` before recommending, and save or push again."
     )
+    return None
 
 
 def _load_own_backbone(path: str, config: Any, hub: dict[str, Any], kwargs: dict[str, Any]) -> PreTrainedModel:
     """A full folder's own backbone, else the one at the recorded address."""
     shared = {name: hub[name] for name in ("cache_dir", "token", "local_files_only") if name in hub}
     if (file := _file(path, f"{BACKBONE_FOLDER}/config.json", hub)) is not None:
-        if os.path.isdir(path):
-            return load_backbone(str(Path(file).parent), bidirectional=config.bidirectional, **kwargs)
-        from huggingface_hub import snapshot_download
-
-        root = snapshot_download(path, allow_patterns=f"{BACKBONE_FOLDER}/*", revision=hub.get("revision"), **shared)
-        folder = str(Path(root) / BACKBONE_FOLDER)
-        return load_backbone(folder, bidirectional=config.bidirectional, **kwargs)
+        if not os.path.isdir(path):
+            inner = f"{hub['subfolder']}/{BACKBONE_FOLDER}" if hub.get("subfolder") else BACKBONE_FOLDER
+            wanted = {"allow_patterns": f"{inner}/*", "ignore_patterns": list(NEVER_UPLOADED)}
+            hf_api().snapshot_download(path, revision=hub.get("revision"), **wanted, **shared)
+        options = {"use_safetensors": True, "bidirectional": config.bidirectional} | kwargs
+        return load_backbone(str(Path(file).parent), **options)
     if config.backbone_address is None:
         raise ValueError(
             f"{path} is slim and does not say where its backbone is (`backbone_address`). Load that backbone and pass "
             "it as `language_model=`."
         )
-    return load_backbone(config.backbone_address, bidirectional=config.bidirectional, **shared, **kwargs)
+    try:
+        return load_backbone(config.backbone_address, bidirectional=config.bidirectional, **shared, **kwargs)
+    except BackboneNotFoundError as error:
+        raise BackboneNotFoundError(
+            f"{path} is slim: its backbone's weights are elsewhere. {error} Or pass that backbone, loaded, as "
+            "`language_model=`; whoever pushed the model can add it with `include_backbone=True`."
+        ) from error
 
 
 __all__ = ["BACKBONE_FOLDER", "REPRESENTATIONS_FILE", "CheckpointFolderMixin"]

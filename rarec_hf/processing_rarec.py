@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedConfig
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
+from transformers.utils.hub import resolve_revision
 
 from .id_encoder import padded_histories
 from .prompts import PromptTemplates
@@ -320,8 +321,11 @@ class RARecProcessor(ProcessorMixin):
 
     # files -----------------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs) -> list[str]:
-        """Saves the tokenizer's files, `processor_config.json` and `items.json`."""
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
+        """
+        Saves the tokenizer's files, `processor_config.json` and `items.json`; with `push_to_hub=True` uploads them
+        too, to `repo_id` (default: the folder's name) and with the other arguments of `push_to_hub`.
+        """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder)
@@ -335,12 +339,16 @@ class RARecProcessor(ProcessorMixin):
                 temporary.write_text(
                     json.dumps(content, ensure_ascii=False, indent=1 if name == SETTINGS_FILE else None), "utf-8"
                 )
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.resolve().name), **kwargs)
         return [str(folder / SETTINGS_FILE), str(folder / ITEMS_FILE)]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> RARecProcessor:
         """Loads what `save_pretrained` wrote, from a folder or a Hub repository."""
         path = str(pretrained_model_name_or_path)
+        asked = {name: kwargs[name] for name in ("token", "local_files_only", "cache_dir") if name in kwargs}
+        kwargs["revision"] = resolve_revision(path, kwargs.get("revision"), **asked)  # all files of one commit
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         found = {name: cached_file(path, name, **hub) for name in (SETTINGS_FILE, ITEMS_FILE)}
         settings = json.loads(Path(found[SETTINGS_FILE]).read_text("utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hub_client import local_hub
 from tests_support import redraw
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -160,3 +161,11 @@ def make_batch(make_processor):
         return batch | ({} if targets is None else {"targets": torch.tensor(targets)})
 
     return make
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub on this machine that `huggingface_hub` and `transformers` talk to; see `hub_client`."""
+    (tmp_path / "hub").mkdir()
+    with local_hub(monkeypatch, tmp_path / "hub") as server:
+        yield server

@@ -194,6 +194,9 @@ def test_snapshot_that_is_not_whole_is_not_taken(tmp_path, probe, damage):
     with pytest.raises(BackboneNotFoundError, match="no network"):
         resolve_backbone("some/model", cache_dir=tmp_path / "elsewhere")
     assert probe.calls == 1
+    if damage == "no tokenizer":  # a slim model has its own
+        assert load_backbone("some/model", cache_dir=tmp_path / "elsewhere").dtype
+        assert probe.calls == 1
 
 
 def test_reachable_hub_is_asked_once_and_its_commit_recorded(probe, wheel):
@@ -258,7 +261,8 @@ def test_a_server_that_never_answers_is_left_within_the_bound(wheel, monkeypatch
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()  # takes connections, says nothing
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        page = f"http://127.0.0.1:{server.getsockname()[1]}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", page)
         monkeypatch.setattr(backbone_source, "PROBE_SECONDS", 0.2)
         monkeypatch.setattr(backbone_source, "PROBE_LIMIT_SECONDS", 0.5)
         timeouts = []

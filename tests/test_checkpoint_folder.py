@@ -151,8 +151,8 @@ def test_only_safetensors_json_and_tokenizer_files(make_saved):
         "processor_config.json",
         "tokenizer.json",
     } <= files
-    assert {name.rsplit(".", 1)[-1] for name in files} <= {"json", "safetensors", "jinja", "txt"}
-    assert not [name for name in files if name.rsplit("/", 1)[-1].startswith(".")]
+    assert {name.rsplit(".", 1)[-1] for name in files} <= {"json", "safetensors", "jinja", "txt", "gitignore"}
+    assert [name for name in files if name.rsplit("/", 1)[-1].startswith(".")] == [".gitignore"]
 
 
 def test_representations_of_older_weights_do_not_stay_in_the_folder(make_saved, make_batch):
@@ -237,11 +237,19 @@ def test_alignment_weights_that_do_not_fit_are_refused(make_saved, change, messa
         load(folder)
 
 
-def test_representations_that_do_not_fit_are_refused(make_saved):
-    _, folder = make_saved()
-    edit(folder, lambda state: state.update(items=state["items"][:-1].contiguous()), REPRESENTATIONS_FILE)
+@pytest.mark.parametrize("change", ["shape", "weights"])
+def test_representations_that_do_not_fit_are_left_aside(make_saved, caplog, change):
+    model, folder = make_saved()
+    if change == "shape":
+        edit(folder, lambda state: state.update(items=state["items"][:-1].contiguous()), REPRESENTATIONS_FILE)
+    else:
+        edit(folder, lambda state: state["id_encoder.norm.weight"].mul_(2))
+    again = load(folder)
+    assert "left aside" in caplog.text
     with pytest.raises(ValueError, match="index_catalogue"):
-        load(folder)
+        again.recommend(["i1"])
+    again.index_catalogue(progress=False)
+    assert (again.recommend(["i1"]) == model.recommend(["i1"])) == (change == "shape")
 
 
 def test_a_newer_format_is_refused(make_saved):

@@ -12,6 +12,7 @@ from ..data.splits import Targets
 from ..evaluation.evaluator import rank_targets
 from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
+from .push_callback import WholePushCallback
 
 LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log line is for reading
 
@@ -79,6 +80,7 @@ class RankingTrainer(Trainer):
 
     def __init__(self, *args, scorer: Callable[[], Callable], sampler: Sampler | None = None, **kwargs):
         super().__init__(*args, **kwargs)
+        self.add_callback(WholePushCallback())
         self.scorer, self.sampler = scorer, sampler
         self._parts: dict[str, list[float]] = {}
 
