@@ -205,7 +205,9 @@ ROWS = {
     ),
     "text_sasrec_minilm": Row("SASRec over ID and MiniLM vectors", "text", _encoder(text_sasrec, "minilm")),
     "minilm_both": Row("SASRec over ID and MiniLM vectors + MiniLM likeness", "text", _with_texts("minilm")),
-    "minilm_tfidf": Row("the same + TF-IDF", "text", _with_texts("minilm", _plain(_tfidf))),
+    "minilm_tfidf": Row(
+        "SASRec over ID and MiniLM vectors + MiniLM likeness + TF-IDF", "text", _with_texts("minilm", _plain(_tfidf))
+    ),
     "llm_text": Row("LLM text, untrained two towers", "llm", _text("llm"), False),
     "layer0": Row("Ours without readout, LLM replaced by its token embeddings", "llm", _with_texts("layer0")),
     "random": Row("Ours without readout, LLM with random weights", "llm", _with_texts("random")),
