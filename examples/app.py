@@ -78,9 +78,8 @@ class Demo:
         items, _ = self.search.find(typed or "", limit=1)
         if not items:
             words = "Type part of a title first." if not (typed or "").strip() else "No title holds that."
-            return typed, self.show_matches(typed), history, page.status(words)
-        history, words = self.change(history, {"act": "add", "item": items[0]})
-        return "", self.show_matches(""), history, words
+            return typed, history, page.status(words)
+        return "", *self.change(history, {"act": "add", "item": items[0]})
 
     def clicked(self, history: list[int], event: gr.EventData):
         return self.change(history, event._data if isinstance(event._data, dict) else {})
@@ -167,13 +166,16 @@ def build(demo: Demo, name: str) -> gr.Blocks:
         gr.HTML("<h2>Map</h2>")
         if demo.map is None:
             gr.HTML(page.note("A map needs a catalogue of at least 3 titles."))
-        with gr.Column(elem_id="rr-map-frame", visible=demo.map is not None):
-            gr.HTML(page.map_background(demo.map, demo.titles) if demo.map else "", elem_id="rr-map-items")
-            marks = gr.HTML(marks_now, elem_id="rr-map-marks")
-        gr.HTML(page.map_caption(demo.map, n_items) if demo.map else "")
+        with gr.Row(elem_id="rr-map-row", visible=demo.map is not None):
+            with gr.Column(elem_id="rr-map-frame", min_width=280, scale=2):
+                gr.HTML(page.map_background(demo.map, demo.titles) if demo.map else "", elem_id="rr-map-items")
+                marks = gr.HTML(marks_now, elem_id="rr-map-marks")
+            with gr.Column(min_width=280):
+                gr.HTML(page.map_caption(demo.map, n_items) if demo.map else "")
 
-        typed.input(demo.show_matches, typed, results, trigger_mode="always_last", **PRIVATE)
-        typed.submit(demo.add_first, [typed, history], [typed, results, history, status], **PRIVATE)
+        # `change` and not `input`, which a text pasted or filled in does not raise
+        typed.change(demo.show_matches, typed, results, trigger_mode="always_last", **PRIVATE)
+        typed.submit(demo.add_first, [typed, history], [typed, history, status], **PRIVATE)
         for component in (results, chips, lists):
             component.click(demo.clicked, history, [history, status], trigger_mode="multiple", **PRIVATE)
         history.change(demo.show_history, history, chips, trigger_mode="always_last", **PRIVATE)

@@ -65,7 +65,8 @@ def free_port() -> int:
 
 
 def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    for _ in range(600):
+    give_up = time.monotonic() + 600  # a busy machine takes minutes to import it all
+    while time.monotonic() < give_up:
         assert process.poll() is None, log.read_text()
         try:
             urllib.request.urlopen(address, timeout=5).close()
@@ -107,7 +108,7 @@ def open_page(browser, address):
         context = browser.new_context(viewport={"width": width, "height": height})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         page.elsewhere, page.problems = [], []
 
         def route(request):
@@ -153,7 +154,7 @@ def recommended(page, ranking: str = "RA-Rec") -> list[str]:
     return page.locator(f"#rr-lists section[aria-label='{ranking}'] .rr-title").all_inner_texts()
 
 
-def wait_until(page, look, changed_from=None, seconds: float = 20):
+def wait_until(page, look, changed_from=None, seconds: float = 120):
     """What `look()` gives once it is other than `changed_from`."""
     for _ in range(int(seconds * 10)):
         if (now := look()) != changed_from:
@@ -169,7 +170,7 @@ def scrolls_sideways(page) -> bool:
 def test_empty_states_say_what_to_do(open_page):
     page = open_page()
     assert "Type part of a title" in page.locator("#rr-results").inner_text()
-    assert "Search for a title above and add it" in page.locator("#rr-history").inner_text()
+    assert "Search for a title and add it" in page.locator("#rr-history").inner_text()
     assert "once the history holds a title" in page.locator("#rr-lists").inner_text()
     page.locator("#rr-search textarea, #rr-search input").fill("no such title")
     page.get_by_text("No title holds “no such title”").wait_for()
@@ -246,24 +247,25 @@ def test_keyboard_alone(open_page):
     for n, words in enumerate(("w12", "w20", "w25"), 1):
         page.keyboard.type(words)
         page.keyboard.press("Enter")
-        assert len(wait_until(page, lambda: history(page), history(page) if n > 1 else [])) == n
+        wait_until(page, lambda: len(history(page)), n - 1)
+        assert len(history(page)) == n
         assert page.evaluate("document.activeElement.closest('#rr-search') !== null")
         assert page.evaluate("document.activeElement.value") == ""
     page.keyboard.type("w7")
     page.wait_for_selector("#rr-results button")
     tab_to("#rr-results button")
     page.keyboard.press("Enter")
-    names = wait_until(page, lambda: history(page), history(page))
+    wait_until(page, lambda: len(history(page)), 3)
+    names = history(page)
     assert [name.split()[0] for name in names] == ["w12", "w20", "w25", "w7"]
 
-    for _ in range(3):  # the button of the last title; the focus goes with the title
-        tab_to("#rr-history li:last-child button[data-act=up]")
-        break
+    tab_to("#rr-history li:last-child button[data-act=up]")  # the focus goes with the title
     for place in (2, 1, 0):
         page.keyboard.press("Enter")
         wait_until(page, lambda: history(page).index(names[3]), place + 1)
         wait_until(page, lambda: page.evaluate("document.activeElement.dataset.key"), f"up-{place + 1}")
         assert history(page).index(names[3]) == place
+        assert page.evaluate("document.activeElement.dataset.key") == f"up-{place}"
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -334,7 +336,7 @@ def test_what_is_missing_is_said_in_words(folder, tmp_path):
     def run(*arguments: str, **more: str) -> subprocess.CompletedProcess:
         command = [sys.executable, str(EXAMPLES / "app.py"), *arguments]
         clean = {k: v for k, v in environment().items() if k not in ("RAREC_MODEL", "SPACE_ID")} | more
-        return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, env=clean, capture_output=True, text=True, timeout=600)
 
     nothing = run()
     assert nothing.returncode == 1

@@ -53,7 +53,7 @@ def history_list(history: Sequence[int], titles: Sequence[str], n_read: int) -> 
     """The history, oldest first, each title with buttons to move and to remove it."""
     if not history:
         return (
-            note("The history is empty. Search for a title above and add it.")
+            note("The history is empty. Search for a title and add it.")
             + '<button type="button" class="rr-plain" data-act="example">Fill in an example</button>'
         )
     last = len(history) - 1
@@ -169,9 +169,10 @@ def map_caption(item_map: ItemMap, n_items: int) -> str:
     placing = "their nearest titles are" if item_map.method == "tsne" else "the same two components put them"
     method = "t-SNE" if item_map.method == "tsne" else "the first two principal components"
     return (
-        '<p class="rr-legend"><span class="rr-key rr-key-user"></span>user '
-        '<span class="rr-key rr-key-chosen"></span>history <span class="rr-key rr-key-recommended"></span>recommended '
-        f'by RA-Rec <span class="rr-key rr-key-item"></span>title</p><p class="rr-quiet">{many} by {method} of the '
+        '<ul class="rr-legend"><li><span class="rr-key rr-key-user"></span>the user</li>'
+        '<li><span class="rr-key rr-key-chosen"></span>history</li><li><span class="rr-key rr-key-recommended"></span>'
+        'recommended by RA-Rec</li><li><span class="rr-key rr-key-item"></span>other titles</li></ul>'
+        f'<p class="rr-quiet">{many} by {method} of the '
         f"LLM’s item representations; the user, and titles not drawn, stand where {placing}. Point at the map, touch "
         "it, or step with the arrow keys to read titles.</p>"
     )
