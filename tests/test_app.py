@@ -133,8 +133,7 @@ def search(page, words: str) -> list[str]:
     """Types and waits until the list is that of the words."""
     page.locator("#rr-search textarea, #rr-search input").fill("")
     page.locator("#rr-search textarea, #rr-search input").press_sequentially(words)
-    page.wait_for_function("() => document.querySelectorAll('#rr-results li').length > 0")
-    page.wait_for_timeout(700)
+    page.locator(f"#rr-results ul[aria-label='Titles found for “{words}”']").wait_for()
     return page.locator("#rr-results li .rr-title").all_inner_texts()
 
 
@@ -252,7 +251,7 @@ def test_keyboard_alone(open_page):
         assert page.evaluate("document.activeElement.closest('#rr-search') !== null")
         assert page.evaluate("document.activeElement.value") == ""
     page.keyboard.type("w7")
-    page.wait_for_selector("#rr-results button")
+    page.wait_for_selector("#rr-results ul[aria-label='Titles found for “w7”'] button")
     tab_to("#rr-results button")
     page.keyboard.press("Enter")
     wait_until(page, lambda: len(history(page)), 3)

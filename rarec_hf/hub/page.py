@@ -46,7 +46,8 @@ def search_results(query: str, items: Sequence[int], n_matches: int, titles: Seq
         for item in items
     )
     more = f"{n_matches:,} found, the first {len(items)} shown" if n_matches > len(items) else f"{n_matches:,} found"
-    return f'<p class="rr-quiet">{more}</p><ul class="rr-results" aria-label="Titles found">{rows}</ul>'
+    label = text(f"Titles found for “{query.strip()[:60]}”")
+    return f'<p class="rr-quiet">{more}</p><ul class="rr-results" aria-label="{label}">{rows}</ul>'
 
 
 def history_list(history: Sequence[int], titles: Sequence[str], n_read: int) -> str:
