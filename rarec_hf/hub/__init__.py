@@ -1,4 +1,4 @@
-"""What others meet a model through: the pipeline."""
+"""What others meet a model through: the pipeline, and the page that shows it."""
 
 from .pipeline import SequentialRecommendationPipeline
 
