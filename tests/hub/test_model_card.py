@@ -321,7 +321,7 @@ def test_a_trainer_that_pushes_has_a_card(trained, tmp_path):
     assert not other.exists()
 
 
-# our own checkpoints --------------------------------------------------------------------------------------------------
+# our own checkpoints -------------------------------------------------------------------------------------------------
 
 
 def test_building_keeps_the_card_and_the_plots_it_shows(copy, tmp_path):
