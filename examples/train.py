@@ -11,6 +11,7 @@ runs on the embedded MovieLens data. Your own data:
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -22,11 +23,13 @@ import torch
 import yaml
 from transformers.utils import logging
 
-from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
+from rarec_hf.data.tables import dataset_id
+from rarec_hf.evaluation import EvaluationReport, TopItemsRecorder, plot_learning_curve
+from rarec_hf.hub.model_card import check_card_options, write_model_card
 from rarec_hf.training import job, table
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
-from rarec_hf.training.run_folder import PeakMemory, run_folder
+from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_environment, run_folder
 
 
 def say(text: str = "") -> None:
@@ -80,6 +83,7 @@ def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
 def main() -> None:
     check_processes()
     data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
+    check_card_options(alignment.license, data.language)
     start = time.perf_counter()
     final = Path(training.output_dir)
     with run_folder(final, alignment.overwrite_output_dir) as folder, PeakMemory() as memory:
@@ -121,8 +125,11 @@ def main() -> None:
             )
             training.output_dir = str(checkpoints / score if len(scores) > 1 else checkpoints)
             log, drawn, selection = job.align(model, split, alignment, training, texts, folder)
+            scorer = model.scorer()
             if kept is None:
+                drawn |= {"trained_parameters": trained}
                 kept = (model, log, drawn, backbone_line)
+                scorer = recorder = TopItemsRecorder(scorer)
                 say("\n" + selection.to_markdown())
                 selection.save(folder)
                 text_only = table.text_only_scorer(model)
@@ -134,9 +141,8 @@ def main() -> None:
                     table.add_row(
                         report, table.WITHOUT_READOUT, test, without, note, exclude_seen=alignment.exclude_seen
                     )
-            named = {"dot_product": "RA-Rec (paper's dot product)", "trained_head": "RA-Rec (trained_head)"}
-            name = named.get(score, table.OURS)
-            table.add_row(report, name, test, model.scorer(), batch_size=64, exclude_seen=alignment.exclude_seen)
+            name = table.ROW_OF_SCORE[score]
+            table.add_row(report, name, test, scorer, batch_size=64, exclude_seen=alignment.exclude_seen)
 
         model, log, drawn, backbone_line = kept
         logging.disable_progress_bar()
@@ -150,6 +156,7 @@ def main() -> None:
             "seed": training.seed,
             "backbone": backbone_line,
             **drawn,
+            **table.beyond_accuracy(recorder, split, test),
             "minutes": round(minutes, 1),
         } | ({"peak_anonymous_memory_gib": round(memory.gib, 2)} if memory.gib else {})
         report.save(folder)
@@ -167,6 +174,8 @@ def main() -> None:
         }
         options |= {name: str(getattr(training, name).value) for name in ("eval_strategy", "save_strategy")}
         (folder / "arguments.yaml").write_text(yaml.safe_dump(options, sort_keys=False), "utf-8")
+        ran = run_environment() | {"datasets": [i for i in map(dataset_id, (data.interactions, data.items)) if i]}
+        (folder / ENVIRONMENT_FILE).write_text(json.dumps(ran, indent=2, ensure_ascii=False) + "\n", "utf-8")
         if training.save_strategy == "no":
             job.remove_checkpoints(folder)
 
@@ -175,6 +184,7 @@ def main() -> None:
             told = table.verdict_of(report)
             (folder / "verdict.md").write_text(told, "utf-8")
             say(told)
+        write_model_card(folder, name=final.name)
         show_users(model, split, test)
     say(
         f"\nDone in {minutes:.1f} minutes"

@@ -31,6 +31,14 @@ def source_name(source: Any) -> str:
     return path.name if path.exists() else str(source)
 
 
+def dataset_id(source: Any) -> str | None:
+    """The `datasets` id (without configuration) that a table is read from; None for files and tables in memory."""
+    if not isinstance(source, str) or is_pattern(Path(source)) or Path(source).exists():
+        return None
+    found = file_format(Path(source)) is None and REPOSITORY_ID.fullmatch(source)
+    return source.partition(":")[0] if found else None
+
+
 def read_table(
     source: Any,
     required: Mapping[str, str],

@@ -142,7 +142,7 @@ class EvaluationReport:
 
     def to_markdown(self) -> str:
         """The table, and under it the rule, the users and candidates, and what the differences are."""
-        return _markdown(self.to_dict())
+        return report_markdown(self.to_dict())
 
     def save(self, folder: str | os.PathLike) -> Path:
         """
@@ -158,7 +158,7 @@ class EvaluationReport:
         with replacing(folder / "metrics.json") as path:
             path.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
         with replacing(folder / "metrics.md") as path:
-            path.write_text(_markdown(content) + "\n" + _all_metrics(content), "utf-8")
+            path.write_text(report_markdown(content) + "\n" + _all_metrics(content), "utf-8")
         drawn = [(row.name, row.ranks) for row in self.rows]
         plot_metrics(drawn, self.reference, self._headline(), folder / "metrics.png")
         columns = []
@@ -172,7 +172,8 @@ class EvaluationReport:
         return folder
 
 
-def _markdown(content: dict) -> str:
+def report_markdown(content: dict) -> str:
+    """The page of [`EvaluationReport.to_markdown`], of what `to_dict` gave or `metrics.json` holds."""
     several = content["targets"] > content["users"]
     shown = [k for k in (SHOWN_KS_SEVERAL if several else SHOWN_KS) if k in content["ks"]] or content["ks"]
     metrics = [f"{family}@{k}" for family in ["recall"] * several + ["hit_rate"] for k in shown]
@@ -225,4 +226,4 @@ def _finite(numbers: dict[str, float]) -> dict[str, float | None]:
     return {key: value if math.isfinite(value) else None for key, value in numbers.items()}
 
 
-__all__ = ["EvaluationReport", "Row"]
+__all__ = ["EvaluationReport", "Row", "report_markdown"]

@@ -1,5 +1,17 @@
-"""What others meet a model through: the pipeline, and the page that shows it."""
+"""What others meet a model through: the pipeline, its card, and the page that shows it."""
+
+from importlib import import_module
 
 from .pipeline import SequentialRecommendationPipeline
 
-__all__ = ["SequentialRecommendationPipeline"]
+# Cards need the evaluation with its charts, which `import rarec_hf` does without
+_CARDS = {"ModelCardCallback": "card_callback", "make_model_card": "model_card", "write_model_card": "model_card"}
+
+
+def __getattr__(name: str):
+    if name in _CARDS:
+        return getattr(import_module(f".{_CARDS[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["ModelCardCallback", "SequentialRecommendationPipeline", "make_model_card", "write_model_card"]

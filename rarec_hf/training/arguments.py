@@ -62,6 +62,10 @@ class DataArguments:
     alignment_fraction: float = _f(
         0.1, "Share of users that the ID encoder never sees; the alignment learns from them."
     )
+    language: str | None = _f(
+        None, "For the model card: language of the titles, two or three letters (en), several separated by commas."
+    )
+    data_license: str | None = _f(None, "For the model card: the licence of the data, in words.")
 
 
 @dataclass
@@ -236,6 +240,10 @@ class AlignmentArguments:
     exclude_seen: bool = _f(True, "False: the items of a user's history stay in the ranking (ComiRec's protocol).")
     encode_batch_size: int = _f(64, "Texts a batch where nothing is trained.")
     include_backbone: bool = _f(False, "Save the backbone's weights too (a full folder).")
+    license: str | None = _f(
+        None,
+        "For the model card: the licence of the model, as the Hub names it (apache-2.0).",
+    )
     overwrite_output_dir: bool = _f(False, "Replace a folder that is there already, once the run has succeeded.")
 
     def __post_init__(self):
@@ -320,12 +328,17 @@ def parse_arguments(argv: Sequence[str] | None = None, description: str | None =
     *arguments, _ = parser.parse_args_into_dataclasses(argv)
     data, encoder, alignment, training = arguments[:4]
     if alignment.text_layers is None:
-        alignment.text_layers = [0.0, 0.67] if encoder.encoder_type == "text_sasrec" else [1.0]
+        alignment.text_layers = default_text_layers(encoder.encoder_type)
     if alignment.full_run:
         alignment.alignment_samples = 0
     if alignment.fp32:
         alignment.backbone_dtype = "float32"
     return data, encoder, alignment, training
+
+
+def default_text_layers(encoder_type: str) -> list[float]:
+    """`--text_layers` where it is not given."""
+    return [0.0, 0.67] if encoder_type == "text_sasrec" else [1.0]
 
 
 def _yaml_options(file: str, known: set[str]) -> list[str]:
@@ -345,4 +358,11 @@ def _yaml_options(file: str, known: set[str]) -> list[str]:
     return options
 
 
-__all__ = ["AlignmentArguments", "DataArguments", "EncoderArguments", "RARecTrainingArguments", "parse_arguments"]
+__all__ = [
+    "AlignmentArguments",
+    "DataArguments",
+    "EncoderArguments",
+    "RARecTrainingArguments",
+    "default_text_layers",
+    "parse_arguments",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from torch.utils.data import Dataset, Sampler
@@ -93,6 +94,11 @@ class RankingTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """Trainer's draft, where a callback or the user has not put a card already."""
+        if not (Path(self.args.output_dir) / "README.md").is_file():
+            super().create_model_card(*args, **kwargs)
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:

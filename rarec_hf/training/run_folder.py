@@ -1,13 +1,24 @@
-"""The folder that a run leaves: whole, or not there at all. And what the run took."""
+"""The folder that a run leaves: whole, or not there at all. And what the run took, and on what it ran."""
 
 from __future__ import annotations
 
 import os
+import platform
+import shlex
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+import torch
+
+from .. import __version__
+
+ENVIRONMENT_FILE = "environment.json"
+_PACKAGES = ("torch", "transformers", "accelerate", "huggingface_hub", "numpy")
 
 
 @contextmanager
@@ -71,4 +82,30 @@ class PeakMemory:
                     self._bytes = max(self._bytes, int(line.split()[1]) * 1024)
 
 
-__all__ = ["PeakMemory", "run_folder"]
+def run_environment() -> dict[str, str | dict[str, str]]:
+    """The command, the device and the versions of what runs, JSON-serialisable; what is not installed is left out."""
+    versions = {"python": platform.python_version(), "rarec_hf": __version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {"command": shlex.join(["python", *sys.argv]), "device": _device(), "versions": versions}
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU ({_processor()}), {torch.get_num_threads()} of {cores} cores"
+
+
+def _processor() -> str:
+    """Its name where the system tells it, else its architecture."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text("utf-8", "replace").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(filter(None, names), platform.machine())
+
+
+__all__ = ["ENVIRONMENT_FILE", "PeakMemory", "run_environment", "run_folder"]

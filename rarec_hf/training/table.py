@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import torch
 
 from ..catalogue_index import recency_pooled
 from ..data.splits import Split
-from ..evaluation import Blend, EvaluationReport, ItemKNN, Popularity, TitleTfidf, verdict
+from ..evaluation import (
+    Blend,
+    EvaluationReport,
+    ItemKNN,
+    Popularity,
+    TitleTfidf,
+    TopItemsRecorder,
+    coverage,
+    popularity_bias,
+    verdict,
+)
 from ..evaluation.ranks import Ranks
 from ..id_encoder import IDEncoderModel, padded_histories
 from ..modeling_rarec import RARecForSequentialRecommendation
@@ -17,6 +28,11 @@ from .id_encoder import encoder_name, encoder_scorer
 from .ranking_trainer import RankingDataset
 
 OURS, WITHOUT_READOUT, BAG_OF_WORDS = "RA-Rec", "RA-Rec without readout", " + TF-IDF"
+ROW_OF_SCORE = {
+    "encoder_plus_llm": OURS,
+    "dot_product": "RA-Rec (paper's dot product)",
+    "trained_head": "RA-Rec (trained_head)",
+}
 
 
 def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):
@@ -103,6 +119,20 @@ def verdict_of(report: EvaluationReport) -> str:
     return verdict(ranks[OURS], encoder, ranks.get(f"{report.reference}{BAG_OF_WORDS}"), ranks.get(WITHOUT_READOUT))
 
 
+def beyond_accuracy(recorder: TopItemsRecorder, split: Split, test: RankingDataset) -> dict[str, float | int]:
+    """
+    What the first items of a ranked row tell beside its hits: the share of the catalogue that was recommended at all,
+    how much more popular it is than what users chose, and how many items the training parts do not hold.
+    """
+    n_items = split.interactions.n_items
+    counts = np.bincount(split.baseline_sequences().flat(), minlength=n_items)
+    return {
+        f"coverage@{recorder.k}": round(coverage(recorder.items, n_items), 4),
+        f"popularity_bias@{recorder.k}": round(popularity_bias(recorder.items, test.targets.targets, counts), 4),
+        "items_not_in_training": int((counts == 0).sum()),
+    }
+
+
 def add_row(
     report: EvaluationReport,
     name: str,
@@ -122,8 +152,10 @@ def add_row(
 __all__ = [
     "BAG_OF_WORDS",
     "OURS",
+    "ROW_OF_SCORE",
     "WITHOUT_READOUT",
     "add_row",
+    "beyond_accuracy",
     "pooled_text_scorer",
     "rank_opponents",
     "text_only_scorer",

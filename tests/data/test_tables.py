@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from rarec_hf.data.tables import read_table, source_name
+from rarec_hf.data.tables import dataset_id, read_table, source_name
 
 FLAGS = {"user_id": "--user_column", "item_id": "--item_column"}
 FRAME = pd.DataFrame({"user_id": ["u1", "007"], "item_id": ["5", "6"], "rating": ["3", "4"]})
@@ -201,3 +201,10 @@ def test_folder_goes_to_datasets_and_reports_name_no_folders(tmp_path, monkeypat
     monkeypatch.setattr("datasets.load_dataset", lambda *args, split: datasets.Dataset.from_pandas(FRAME))
     assert len(read_table(tmp_path, FLAGS)) == 2
     assert source_name(tmp_path) == tmp_path.name
+
+
+def test_only_a_dataset_has_an_id(tmp_path):
+    assert dataset_id("me/films:small") == "me/films" and dataset_id("films") == "films"
+    (tmp_path / "events").mkdir()
+    for source in (str(tmp_path / "events"), "exports/part-*.parquet", "not/there.csv", "a/b/c", FRAME, None):
+        assert dataset_id(source) is None

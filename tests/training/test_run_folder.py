@@ -1,8 +1,13 @@
 """A run leaves a whole folder or none."""
 
-import pytest
+import json
+import sys
 
-from rarec_hf.training.run_folder import PeakMemory, run_folder
+import pytest
+import torch
+
+import rarec_hf
+from rarec_hf.training.run_folder import PeakMemory, run_environment, run_folder
 
 
 def test_success_leaves_the_folder_alone(tmp_path):
@@ -47,3 +52,11 @@ def test_peak_memory_sees_an_allocation():
         memory._stop.wait(0.1)
     if memory.gib is not None:
         assert memory.gib > len(block) / 2**30
+
+
+def test_what_a_run_ran_on_is_known(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["examples/train.py", "--items", "my items.csv"])
+    ran = json.loads(json.dumps(run_environment()))
+    assert ran["command"] == "python examples/train.py --items 'my items.csv'"
+    assert ran["versions"]["torch"] == torch.__version__ and ran["versions"]["rarec_hf"] == rarec_hf.__version__
+    assert torch.cuda.is_available() or f"{torch.get_num_threads()} of " in ran["device"]
