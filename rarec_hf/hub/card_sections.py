@@ -159,12 +159,14 @@ def limits(facts: RunFacts, language: list[str]) -> list[str]:
         "`model.add_items(ids, titles)` adds some by their titles, without training; how well those are recommended "
         "was not measured here."
     ]
-    bias = next((value for name, value in run.items() if name.startswith("popularity_bias@")), None)
+    k, bias = next(
+        ((name.partition("@")[2], run[name]) for name in run if name.startswith("popularity_bias@")), ("", None)
+    )
     if bias is None:
         found.append("Popularity: whether it leans to popular items was not measured.")
     else:
-        covered = next((value for name, value in run.items() if name.startswith("coverage@")), None)
-        tells = f"Popularity: the first 10 recommendations stand {abs(bias):.3f} "
+        covered = run.get(f"coverage@{k}")
+        tells = f"Popularity: the first {k} recommendations stand {abs(bias):.3f} "
         tells += f"{'higher' if bias > 0 else 'lower'} in the order of popularity (0 to 1) than what users chose"
         if covered is not None:
             tells += f"; together they hold {covered:.1%} of the catalogue, over the users of the evaluation"
@@ -172,6 +174,8 @@ def limits(facts: RunFacts, language: list[str]) -> list[str]:
     cold = run.get("items_not_in_training")
     if cold is None:
         found.append("Items with few interactions have weak ID vectors; how many there are is not recorded.")
+    elif cold == 0:
+        found.append("Cold items: none, every item of the catalogue occurs in training.")
     else:
         found.append(
             f"Cold items: {cold:,} of {facts.config.id_encoder_config.n_items:,} items never occur in training, so "

@@ -156,7 +156,9 @@ def test_every_section_is_there_and_told_by_the_run(run):
     data = metrics["data"]
     assert f"`{data['data_fingerprint']}`" in section(card, "Data") and "| interactions |" in section(card, "Data")
     assert "events.csv" in section(card, "Data") and "### Dropped" in section(card, "Data")
-    assert f"{data['items_not_in_training']} of 30 items never occur" in section(card, "Limits")
+    cold = data["items_not_in_training"]
+    told = f"{cold} of 30 items never occur" if cold else "none, every item of the catalogue occurs"
+    assert f"Cold items: {told}" in section(card, "Limits")
     assert f"{abs(data['popularity_bias@10']):.3f}" in section(card, "Limits")
     assert f"{data['coverage@10']:.1%}" in section(card, "Limits") and "`en`, `de`" in section(card, "Limits")
     training = section(card, "Training")
