@@ -274,6 +274,7 @@ def test_keyboard_alone(open_page):
         page.keyboard.press("Space")
         wait_until(page, lambda: len(history(page)), left + 1)
     wait_until(page, lambda: page.evaluate("document.activeElement.closest('#rr-search') !== null"), False)
+    page.get_by_text("Recommendations appear here").wait_for()  # no mark of the history before is left
 
     page.keyboard.type("w3")
     page.keyboard.press("Enter")
