@@ -21,6 +21,15 @@ from .recommendation import Recommendation, recommendations_to_frame
 
 __version__ = "0.1.0"
 
+
+def _write_card(folder, repo_id, model):
+    from .hub import write_model_card  # with the evaluation and its charts, which nothing else here needs
+
+    return write_model_card(folder, repo_id=repo_id, model=model)
+
+
+RARecForSequentialRecommendation.card_writer = staticmethod(_write_card)
+
 AutoConfig.register(RARecConfig.model_type, RARecConfig)
 AutoModel.register(RARecConfig, RARecForSequentialRecommendation)
 AutoProcessor.register(RARecConfig, RARecProcessor)

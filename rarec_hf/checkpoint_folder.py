@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ class CheckpointFolderMixin:
     - `*.py`: the code, only on request;
     - `.gitignore`: keeps Trainer's pickled files out of every upload.
     """
+
+    card_writer: Callable | None = None  # set by the package, which code in a folder does not have
 
     def save_pretrained(
         self,
@@ -130,7 +134,8 @@ class CheckpointFolderMixin:
         after = file_states(folder)
         # The `.gitignore` and a card may be there already
         written = [n for n, state in after.items() if before.get(n) != state or n in (".gitignore", "README.md")]
-        return push.upload(folder, written, _OWNED)
+        card = None if self.card_writer is None else partial(self.card_writer, model=self)
+        return push.upload(folder, written, _OWNED, card)
 
     def own_weights(self) -> dict[str, Tensor]:
         """The weights that `model.safetensors` holds: all but the backbone's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,7 +96,13 @@ class HubPush:
             if revision is not None and not revision.startswith("refs/pr/"):
                 hf_api().create_branch(self.repo_id, branch=revision, token=token, exist_ok=True)
 
-    def upload(self, folder: Path, written: Iterable[str], owned: Sequence[str]) -> CommitInfo:
+    def upload(
+        self,
+        folder: Path,
+        written: Iterable[str],
+        owned: Sequence[str],
+        make_card: Callable[[Path, str], object] | None = None,
+    ) -> CommitInfo:
         """
         Uploads files of a folder in one commit.
 
@@ -105,9 +111,11 @@ class HubPush:
             written (`Iterable[str]`): their paths in it.
             owned (`Sequence[str]`): patterns of files that such a folder holds or does not; the repository's that are
                 not among `written` belonged to an earlier push and are deleted.
+            make_card (*optional*): called with the folder and the repository's id, it writes a model card, where
+                neither has one.
         """
         with _explained_refusal(self.repo_id, self.create_pr):
-            written = {*written, self._write_card(folder)}
+            written = {*written, self._write_card(folder, make_card)}
             sent = set(filter_repo_objects(written, ignore_patterns=[*NEVER_UPLOADED, *self.ignored]))
             there = hf_api().list_repo_files(self.repo_id, revision=self.revision, token=self.token)
             outdated = set(filter_repo_objects(there, allow_patterns=list(owned))) - written
@@ -125,9 +133,12 @@ class HubPush:
                 create_pr=self.create_pr,
             )
 
-    def _write_card(self, folder: Path) -> str:
+    def _write_card(self, folder: Path, make_card: Callable[[Path, str], object] | None) -> str:
         """The folder's model card, else the repository's, else a new one, with the tags added."""
         file = folder / CARD_FILE
+        asked = {"revision": self.revision, "token": self.token}
+        if not file.is_file() and make_card is not None and not hf_api().file_exists(self.repo_id, CARD_FILE, **asked):
+            make_card(folder, self.repo_id)
         if not file.is_file():
             create_and_tag_model_card(self.repo_id, self.tags, token=self.token).save(file)
         elif self.tags:

@@ -340,7 +340,8 @@ def test_a_gitignore_that_is_there_already(model, tmp_path):
 
 def test_card(model, hub, tmp_path):
     model.push_to_hub("me/films", token=ME, tags="films")
-    assert "- films" in hub.files("me/films")["README.md"].decode()
+    card = hub.files("me/films")["README.md"].decode()
+    assert "- films" in card and "from_pretrained('me/films')" in card and "## What it is" in card
     mine = b"---\ntags:\n- old\n---\n# My card\n"
     HfApi(token=ME).upload_file(path_or_fileobj=mine, path_in_repo="README.md", repo_id="me/films")
     model.push_to_hub("me/films", token=ME)
