@@ -12,11 +12,11 @@ SHOWN = {".md": "page", ".png": "picture", ".py": "source"}
 
 
 def on_files(files, config):
-    readme = (
-        (ROOT / "README.md").read_text("utf-8").replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
-    )
-    files.append(File.generated(config, "index.md", content=readme))
-    files.append(File.generated(config, "changelog.md", content=(ROOT / "CHANGELOG.md").read_text("utf-8")))
+    for source, page in (("README.md", "index.md"), ("CHANGELOG.md", "changelog.md")):
+        text = (
+            (ROOT / source).read_text("utf-8").replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
+        )
+        files.append(File.generated(config, page, content=text))
     for path in sorted((ROOT / "benchmarks").rglob("*")):
         if path.suffix in SHOWN and "__pycache__" not in path.parts:
             files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))

@@ -1,0 +1,61 @@
+"""Documents hold what they point to: files, headings, names of the package, Python that can be read."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+NAMED = [path.relative_to(ROOT).as_posix() for path in PAGES]
+
+
+def anchors(path: Path) -> set[str]:
+    """Of a page's headings, as GitHub and the site make them."""
+    text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.S)
+    found = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in found}
+
+
+def blocks(path: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), flags=re.S | re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMED)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page if not name else page.parent / name
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+def test_code_can_be_read_and_takes_names_that_exist(page):
+    for block in blocks(page):
+        source = re.sub(r"^(>>>|\.\.\.) ", "", block, flags=re.M)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rarec_hf":
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    if not hasattr(module, alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_the_checks_see_what_is_wrong(tmp_path):
+    (tmp_path / "page.md").write_text("# A heading\n[a](b.md) [c](#a-heading) [d](#none)\n")
+    with pytest.raises(AssertionError) as failed:
+        test_links_lead_somewhere(tmp_path / "page.md")
+    assert "b.md" in str(failed.value) and "#none" in str(failed.value) and "#a-heading'" not in str(failed.value)
+    (tmp_path / "page.md").write_text("```python\nfrom rarec_hf import NoSuchName\n```\n")
+    with pytest.raises(ModuleNotFoundError):
+        test_code_can_be_read_and_takes_names_that_exist(tmp_path / "page.md")
