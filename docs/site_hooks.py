@@ -8,7 +8,7 @@ from pathlib import Path
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
-SHOWN = {".md": "page", ".png": "picture", ".py": "source"}
+SHOWN = (".md", ".png", ".py", ".ipynb")
 
 
 def on_files(files, config):
@@ -17,7 +17,7 @@ def on_files(files, config):
             (ROOT / source).read_text("utf-8").replace("](docs/", "](").replace("](CHANGELOG.md)", "](changelog.md)")
         )
         files.append(File.generated(config, page, content=text))
-    for path in sorted((ROOT / "benchmarks").rglob("*")):
+    for path in sorted([*(ROOT / "benchmarks").rglob("*"), *(ROOT / "examples").glob("*.ipynb")]):
         if path.suffix in SHOWN and "__pycache__" not in path.parts:
             files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     return files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -25,6 +26,15 @@ def blocks(path: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), flags=re.S | re.M)
 
 
+def names_exist(source: str) -> None:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rarec_hf":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                if not hasattr(module, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMED)
 def test_links_lead_somewhere(page):
     text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
@@ -42,13 +52,19 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
 def test_code_can_be_read_and_takes_names_that_exist(page):
     for block in blocks(page):
-        source = re.sub(r"^(>>>|\.\.\.) ", "", block, flags=re.M)
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "rarec_hf":
-                module = importlib.import_module(node.module)
-                for alias in node.names:
-                    if not hasattr(module, alias.name):
-                        importlib.import_module(f"{node.module}.{alias.name}")
+        names_exist(re.sub(r"^(>>>|\.\.\.) ", "", block, flags=re.M))
+
+
+def test_the_notebook_was_run_from_top_to_bottom():
+    notebook = json.loads((ROOT / "examples" / "quick_tour.ipynb").read_text("utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
+    assert "error" not in kinds and {"execute_result", "stream"} <= kinds
+    pictures = [o for cell in cells for o in cell["outputs"] if "image/png" in o.get("data", {})]
+    assert len(pictures) == 1 and cells[-1]["outputs"]  # to the last cell
+    for cell in cells:
+        names_exist("".join(cell["source"]).removeprefix("%%capture\n"))
 
 
 def test_the_checks_see_what_is_wrong(tmp_path):
