@@ -217,6 +217,11 @@ ROWS = {
     "ours_all": Row(
         "Ours without readout + ItemKNN + TF-IDF", "ours", _with_texts("llm", _plain(_knn), _plain(_tfidf))
     ),
+    "ours_sasrec_all": Row(
+        "Ours without readout + SASRec + ItemKNN + TF-IDF",
+        "ours",
+        _with_texts("llm", _encoder(sasrec), _plain(_knn), _plain(_tfidf)),
+    ),
     "rarec": Row("RA-Rec: ours with soft prompts and readout", "ours", _rarec()),
     "rarec_no_prompts": Row("RA-Rec, soft prompts off", "ours", _rarec(use_soft_prompts=False, alignment_weight=0.0)),
     "rarec_sasrec": Row("RA-Rec around a SASRec without texts", "ours", _rarec(encoder="sasrec")),
