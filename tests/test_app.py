@@ -276,8 +276,10 @@ def test_keyboard_alone(open_page):
     wait_until(page, lambda: page.evaluate("document.activeElement.closest('#rr-search') !== null"), False)
     page.get_by_text("Recommendations appear here").wait_for()  # no mark of the history before is left
 
-    page.keyboard.type("w3")
+    page.keyboard.type("w9")  # takes the place of the word before
     page.keyboard.press("Enter")
+    wait_until(page, lambda: history(page), [])
+    assert history(page) == ["w9 w1"]
     page.wait_for_selector("#rr-map-marks g.rr-user")
     page.wait_for_selector("#rr-map-marks g.rr-recommended")
     tab_to("#rr-map-marks svg")

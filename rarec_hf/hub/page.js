@@ -20,6 +20,7 @@
       : document.querySelector(`#rr-history [data-key="${wanted}"]`);
     wanted = null;
     found?.focus();
+    found?.select?.(); // in the search: what is typed next takes the place of what stands there
   }).observe(document.body, { subtree: true, childList: true, characterData: true });
 
   // The map ------------------------------------------------------------------------------------------------------
