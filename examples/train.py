@@ -160,7 +160,10 @@ def main() -> None:
             "minutes": round(minutes, 1),
         } | ({"peak_anonymous_memory_gib": round(memory.gib, 2)} if memory.gib else {})
         report.save(folder)
-        plot_learning_curve(log, folder / "learning_curve.png")
+        if any("loss" in entry or "eval_ndcg@10" in entry for entry in log):
+            plot_learning_curve(log, folder / "learning_curve.png")
+        else:  # which is no reason to lose what was trained
+            say(f"No learning curve: the run was over before --logging_steps {training.logging_steps:g} steps.")
         if encoder_log:
             plot_learning_curve(encoder_log, folder / "learning_curve_id_encoder.png")
         options = {**asdict(data), **asdict(encoder), **asdict(alignment), "seed": training.seed}
