@@ -152,6 +152,11 @@ class EncoderPlusLLMScore(TrainedHeads):
         """`(n, width)` from readout states `(n, hidden)` and text vectors `(n, text_dim)`."""
         return torch.cat([text, self.item_readout(state)], -1)
 
+    def parts(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """What text and readout add, each `(batch, n)`, to the scores of users' and items' representations."""
+        of_text, of_readout = slice(self.text_dim), slice(self.text_dim, None)
+        return users[:, of_text] @ items[:, of_text].T, users[:, of_readout] @ items[:, of_readout].T
+
 
 SCORES = {
     "dot_product": DotProductScore,

@@ -76,7 +76,7 @@ def test_what_validation_chooses_has_not_seen_it_whichever_stage_asks(folder, tm
     (chosen, validated), (last, validated_last) = seen
     split = world.split
     assert validated and chosen == len(split.baseline_sequences().flat())
-    held_out = len(set(world.gain_targets.users))
+    held_out = len(set(world.known.targets.users))
     assert not validated_last and last == chosen + len(split.validation) - held_out and held_out == 40
     assert world.final and facts["epochs"] in (1, 2)
     world.encoder("sasrec", [recipe], 0)

@@ -16,8 +16,8 @@ from benchmarks.quality.rarec import train_rarec
 from benchmarks.quality.rows import comirec, sasrec, text_sasrec
 from benchmarks.quality.sentence_encoder import minilm_folder
 from benchmarks.quality.world import Settings, World
-from rarec_hf.training.alignment_picture import Shown, draw, numbers_table, others
-from rarec_hf.training.id_encoder import encoder_name
+from rarec_hf.evaluation import plot_alignment
+from rarec_hf.training.alignment_picture import Shown, encoder_items, numbers, numbers_table, others, seen_by
 from rarec_hf.user_cache import user_cache
 from rarec_hf.whole_files import replacing
 
@@ -36,11 +36,11 @@ def main() -> None:
     shown = Shown.of(world.split, 0, options.n_items)
     beside = others(world.split, shown, str(minilm_folder()))
     for encoder, _ in (sasrec(world, 0), comirec(world, 0)):
-        vectors = encoder.prompt_vectors(encoder.item_vectors().detach())
-        beside[encoder_name(encoder)] = vectors.float().numpy()[shown.items]
+        beside |= encoder_items(encoder, shown)
+    found, users = seen_by(model, shown, beside)
     stem = options.results / f"{options.dataset}.alignment"
     for method in ("tsne", "pca"):
-        found = draw(model, shown, stem.with_name(f"{stem.name}.{method}.png"), method, 0, beside)
+        plot_alignment(found, shown.groups, stem.with_name(f"{stem.name}.{method}.png"), method, users)
     lines = [
         f"# Alignment: {options.dataset}",
         "",
@@ -50,7 +50,7 @@ def main() -> None:
         "same users chose within three steps, against the most it could be. uniformity: 0 where all crowd in a narrow "
         "cone, -4 at right angles. cka: likeness of two models' geometries, 1 for equal up to rotation and scale.",
         "",
-        *numbers_table(found),
+        *numbers_table(numbers(found, shown)),
         "",
         f"![t-SNE]({stem.name}.tsne.png)",
         "",

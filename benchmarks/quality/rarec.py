@@ -11,7 +11,6 @@ from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.id_encoder import IDEncoderModel
 from rarec_hf.training import job
 from rarec_hf.training.arguments import RARecTrainingArguments
-from rarec_hf.training.ranking_trainer import RankingDataset
 
 
 def train_rarec(
@@ -51,8 +50,7 @@ def train_rarec(
         training = RARecTrainingArguments(
             output_dir=str(world.cache / "alignment"), seed=seed, logging_steps=50, disable_tqdm=True
         )
-        known = RankingDataset(split.interactions, world.gain_targets)
-        _, drawn, _ = job.align(model, split, arguments, training, reader, known=known)
+        _, drawn, _ = job.align(model, split, arguments, training, reader, known=world.known)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return model, trained, {"backbone": line, "alignment_seconds": round(time.perf_counter() - start), **drawn}
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.quality.sentence_encoder import minilm_folder
 from rarec_hf import RARecForSequentialRecommendation, load_backbone, resolve_backbone
 from rarec_hf.catalogue_index import Catalogue
 from rarec_hf.data import leave_one_out, load_interactions
@@ -26,6 +27,7 @@ from rarec_hf.id_encoders import ID_ENCODERS
 from rarec_hf.modeling_sasrec import SASRecConfig, SASRecModel
 from rarec_hf.scoring import EncoderPlusLLMScore
 from rarec_hf.training import job
+from rarec_hf.training.alignment_picture import text_states
 from rarec_hf.training.arguments import AlignmentArguments, EncoderArguments
 from rarec_hf.training.encoder_stage import best_epoch
 from rarec_hf.training.id_encoder import train_id_encoder
@@ -90,7 +92,8 @@ class World:
         order = np.random.default_rng(seed).permutation(n_users)
         self.users = np.sort(order[: max(20, round(settings.fraction * n_users))])  # a smaller draw is within a larger
         n_gain = min(settings.gain_users, len(self.users) // 2)
-        self.gain_targets = job.drawn_targets(self._of_my_users(self.split.validation), n_gain, seed + 1)
+        gain_targets = job.drawn_targets(self._of_my_users(self.split.validation), n_gain, seed + 1)
+        self.known = RankingDataset(interactions, gain_targets)  # what weights and gains are fitted on
         self.texts = [
             " ".join([title, *attributes.values()])
             for title, attributes in zip(self.items.titles, self.items.attributes, strict=True)
@@ -111,15 +114,14 @@ class World:
         """What a model may see now, of all users or of those that the alignment does not learn from."""
         users = self.users if all_users else np.intersect1d(self.users, self.split.encoder_users)
         if self.final:
-            return self.split.refit_sequences(users, held_out=self.gain_targets.users)
+            return self.split.refit_sequences(users, held_out=self.known.targets.users)
         return self.split.train_sequences(users)
 
     def rank(self, scorer, batch_size: int = 256):
         return self.test.rank(scorer, "Ranking", batch_size=batch_size)
 
     def blend(self, *scorers) -> Blend:
-        known = RankingDataset(self.split.interactions, self.gain_targets)
-        return Blend.fit(scorers, known.histories, known.targets.targets)
+        return Blend.fit(scorers, self.known.histories, self.known.targets.targets)
 
     # texts -----------------------------------------------------------------------------------------------------------
 
@@ -174,8 +176,7 @@ class World:
         fitted and who are tested. Computed once for all rows and seeds.
         """
         stored = self._stored if self._stored is not None else StoredTexts(self.cache / "text_states", model)
-        known = RankingDataset(self.split.interactions, self.gain_targets)
-        histories = [data.histories[row] for data in (known, self.test) for row in range(len(data))]
+        histories = [data.histories[row] for data in (self.known, self.test) for row in range(len(data))]
         plan = stored.plan([model.processor.user_text(history).ids for history in histories], TEXT_STATES_BYTES)
         print(plan, flush=True)
         stored.store(model, plan.to_store, self.settings.batch_size)
@@ -199,10 +200,8 @@ class World:
             return torch.nn.functional.normalize(texts[:, : texts.shape[1] // len(LAYERS)], dim=-1)
         file = self.cache / f"texts_{source}.safetensors"
         if source == "minilm" and not file.exists():
-            from benchmarks.quality.sentence_encoder import mean_states
-
             start = time.perf_counter()
-            states = mean_states(self.texts)
+            states = text_states(minilm_folder(), self.texts, progress=True)
             head = EncoderPlusLLMScore(states.shape[1], WIDTH, 1)
             head.fit_whitening(states, RIDGE)
             seconds = torch.tensor(time.perf_counter() - start)

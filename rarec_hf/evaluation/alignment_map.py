@@ -36,7 +36,7 @@ def project(vectors: np.ndarray, method: str = "tsne", seed: int = 0) -> np.ndar
     Raises:
         ValueError: an unknown method, fewer than 3 vectors, or numbers that are not finite.
     """
-    vectors = _unit(vectors)
+    vectors = unit_vectors(vectors)
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {list(METHODS)}, got {method!r}.")
     if len(vectors) < 3:
@@ -118,7 +118,7 @@ def neighbour_overlap(vectors: np.ndarray, related: Mapping[int, Sequence[int]],
     """
     if not related:
         raise ValueError("No item has related ones, so there is no overlap to measure.")
-    unit, rows = _unit(vectors), np.array(sorted(related))
+    unit, rows = unit_vectors(vectors), np.array(sorted(related))
     shares = []
     for start in range(0, len(rows), 1024):
         some = rows[start : start + 1024]
@@ -149,7 +149,7 @@ def uniformity(vectors: np.ndarray, n_pairs: int = 200_000, seed: int = 0) -> fl
     log of the mean of exp(-2 |x - y|^2) over random pairs of vectors of length 1 (Wang and Isola, 2020): near 0 where
     all crowd in a narrow cone, -4 where pairs stand at right angles.
     """
-    unit = _unit(vectors)
+    unit = unit_vectors(vectors)
     rng = np.random.default_rng(seed)
     first = rng.integers(len(unit), size=n_pairs)
     second = (first + rng.integers(1, len(unit), size=n_pairs)) % len(unit)
@@ -175,7 +175,13 @@ def chosen_together(sequences: Sequence[np.ndarray], items: np.ndarray, window: 
     return {item: sorted(others) for item, others in related.items()}
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """
+    Vectors `(n, width)` made of length 1, float32.
+
+    Raises:
+        ValueError: of another shape, or not finite.
+    """
     vectors = np.asarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or not np.isfinite(vectors).all():
         raise ValueError(f"Expected finite vectors of shape (n, width), got {vectors.shape}.")
@@ -189,4 +195,5 @@ __all__ = [
     "plot_alignment",
     "project",
     "uniformity",
+    "unit_vectors",
 ]

@@ -91,11 +91,7 @@ class Explainer:
         item_vectors = model.id_encoder.item_vectors()
         encoder = _array(model.id_encoder.scores(vectors, item_vectors))
         if head.uses_text:
-            width = head.text_dim
-            llm = {
-                TEXT: _array(states[:, :width] @ items[:, :width].T),
-                READOUT: _array(states[:, width:] @ items[:, width:].T),
-            }
+            llm = dict(zip((TEXT, READOUT), map(_array, head.parts(states, items)), strict=True))
         else:
             llm = {LLM: _array(states @ items.T)}
         parts = {ENCODER: encoder, **llm} if head.uses_encoder else llm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..evaluation.alignment_map import METHODS, project
+from ..evaluation.alignment_map import METHODS, project, unit_vectors
 
 NEIGHBOURS = 5
 
@@ -31,7 +31,7 @@ class ItemMap:
         if len(vectors) != len(items) or len(items) < 3:
             raise ValueError(f"A map needs a vector for each of at least 3 items, got {len(vectors)} of {len(items)}.")
         self.items, self.method = np.asarray(items), method
-        self._unit = _unit(vectors)
+        self._unit = unit_vectors(vectors)
         if method == "pca":
             from sklearn.decomposition import PCA
 
@@ -59,7 +59,7 @@ class ItemMap:
         """
         if not len(vectors):
             return np.empty((0, 2))
-        unit = _unit(vectors)
+        unit = unit_vectors(vectors)
         points = self._scaled(self._pca.transform(unit)) if self.method == "pca" else self._among_neighbours(unit)
         for n, item in enumerate(() if items is None else items):
             if int(item) in self._at:
@@ -76,13 +76,6 @@ class ItemMap:
 
     def _scaled(self, points: np.ndarray) -> np.ndarray:
         return (points - self._low) / self._span + self._margin
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    vectors = np.asarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or not np.isfinite(vectors).all():
-        raise ValueError(f"Expected finite vectors of shape (n, width), got {vectors.shape}.")
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 __all__ = ["ItemMap"]

@@ -9,11 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
+from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModel, AutoTokenizer, TrainerCallback
 
+from ..catalogue_index import length_sorted_batches
 from ..data.splits import Split
 from ..evaluation.alignment_map import chosen_together, linear_cka, neighbour_overlap, plot_alignment, uniformity
 from ..evaluation.breakdown import popularity_groups
+from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..whole_files import replacing
 from .id_encoder import encoder_name
@@ -60,28 +64,36 @@ class Shown:
 
 def representations(model: RARecForSequentialRecommendation, shown: Shown) -> dict[str, np.ndarray]:
     """Items `(n, width)` as RA-Rec, the LLM alone (mean states of the titles) and the ID encoder see them."""
-    vectors = model.id_encoder.prompt_vectors(model.id_encoder.item_vectors().detach())
     return {
         "RA-Rec": model.represent_items(shown.items).numpy(),
         "LLM alone": model.encode_texts(shown.items, progress=False).numpy(),
-        encoder_name(model.id_encoder): vectors.float().cpu().numpy()[shown.items],
+        **encoder_items(model.id_encoder, shown),
     }
 
 
-def item_states(text_encoder: str, titles: Sequence[str], batch_size: int = 64) -> np.ndarray:
-    """Mean token states `(n, width)` of titles in any text model of the Hub or a folder, such as BERT."""
+def encoder_items(encoder: IDEncoderModel, shown: Shown) -> dict[str, np.ndarray]:
+    """The items' vectors `(n, hidden_size)` in an ID encoder, by its name."""
+    vectors = encoder.prompt_vectors(encoder.item_vectors().detach())
+    return {encoder_name(encoder): vectors.float().cpu().numpy()[shown.items]}
+
+
+@torch.no_grad()
+def text_states(
+    text_encoder: str | Path, texts: Sequence[str], batch_size: int = 64, progress: bool = False
+) -> Tensor:
+    """Mean token states `(n, width)` of texts in any text model of the Hub or a folder, such as BERT."""
     tokenizer, model = AutoTokenizer.from_pretrained(text_encoder), AutoModel.from_pretrained(text_encoder).eval()
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    parts = []
-    for start in range(0, len(titles), batch_size):
-        some = list(titles[start : start + batch_size])
-        inputs = tokenizer(some, padding=True, truncation=True, max_length=64, return_tensors="pt")
-        with torch.no_grad():
-            states = model(**inputs).last_hidden_state.float()
+    states = torch.empty(len(texts), model.config.hidden_size)
+    batches = length_sorted_batches([len(text) for text in texts], batch_size)
+    for rows in tqdm(batches, desc="Text encoder", unit="batch", disable=not progress):
+        inputs = tokenizer(
+            [texts[row] for row in rows], padding=True, truncation=True, max_length=64, return_tensors="pt"
+        )
         mask = inputs["attention_mask"].unsqueeze(-1)
-        parts.append(((states * mask).sum(1) / mask.sum(1)).numpy())
-    return np.concatenate(parts)
+        states[rows] = (model(**inputs).last_hidden_state.float() * mask).sum(1) / mask.sum(1)
+    return states
 
 
 def others(
@@ -101,11 +113,10 @@ def others(
     if text_encoder is not None:
         titles = split.interactions.items.titles
         name = AutoConfig.from_pretrained(text_encoder).model_type.upper()
-        found[name] = item_states(text_encoder, [titles[item] for item in shown.items])
+        found[name] = text_states(text_encoder, [titles[item] for item in shown.items]).numpy()
     for folder in id_encoders:
-        encoder = load_id_encoder(folder, split, trust=True)  # nothing is learnt from it here
-        vectors = encoder.prompt_vectors(encoder.item_vectors().detach())
-        found[encoder_name(encoder)] = vectors.float().numpy()[shown.items]
+        # Trusted, as nothing is learnt from it here
+        found |= encoder_items(load_id_encoder(folder, split, trust=True), shown)
     return found
 
 
@@ -136,12 +147,20 @@ def draw(
     Args:
         beside (`dict[str, np.ndarray]`, *optional*): of [`others`].
     """
+    found, users = seen_by(model, shown, beside)
+    plot_alignment(found, shown.groups, path, method, users, seed)
+    return numbers(found, shown)
+
+
+def seen_by(
+    model: RARecForSequentialRecommendation, shown: Shown, beside: dict[str, np.ndarray] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Items and users as [`draw`] shows them, by the model's name."""
     found, users = representations(model, shown), {}
     found |= {name: vectors for name, vectors in (beside or {}).items() if name not in found}
     if not model.score_head.uses_text or model.has_all_texts:
         users["RA-Rec"] = model.represent_users(shown.histories)[0].float().cpu().numpy()
-    plot_alignment(found, shown.groups, path, method, users, seed)
-    return numbers(found, shown)
+    return found, users
 
 
 def numbers_table(found: dict[str, dict[str, float]]) -> list[str]:
@@ -193,9 +212,11 @@ __all__ = [
     "AlignmentMapCallback",
     "Shown",
     "draw",
-    "item_states",
+    "encoder_items",
     "numbers",
     "numbers_table",
     "others",
     "representations",
+    "seen_by",
+    "text_states",
 ]

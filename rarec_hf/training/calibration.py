@@ -43,8 +43,8 @@ def fit_gains(
 
     def parts(rows: slice) -> Tensor:
         """(3, batch, n_items): the encoder's scores and both cosines."""
-        cosines = (users[rows, part] @ items[:, part].T for part in (slice(head.text_dim), slice(head.text_dim, None)))
-        return torch.stack([model.id_encoder.scores(vectors[rows], item_vectors).float(), *cosines])
+        encoder = model.id_encoder.scores(vectors[rows], item_vectors).float()
+        return torch.stack([encoder, *head.parts(users[rows], items)])
 
     def unseen(rows: slice) -> Tensor:
         """-inf where an item is in the history, as in the ranking."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel
 
-from ..data.splits import Split
+from ..data.sequences import Sequences
+from ..data.splits import Split, Targets
 from ..id_encoder import IDEncoderModel
 from .arguments import EncoderArguments, RARecTrainingArguments
 from .id_encoder import train_id_encoder
@@ -67,51 +68,34 @@ def prepare_encoders(
     if arguments.encoder_type == TEXT_ENCODER and texts is None:
         raise ValueError(f"--encoder_type {TEXT_ENCODER} needs the items' text vectors; see `read_item_texts`.")
     without_texts = replace(arguments, encoder_type="sasrec") if texts is not None else arguments
-    encoders, histories = [], []
-    for sequences, validation, digest, name in (
-        (
-            split.encoder_sequences(),
-            split.validation_of(split.encoder_users),
-            split.seen_by_encoder_digest(),
-            INNER_ENCODER,
-        ),
-        (split.baseline_sequences(), split.validation, None, OPPONENT_ENCODER),
-    ):
+
+    def trained(name: str, sequences: Sequences, validation: Targets | None, digest: str | None, epochs: float):
         inside = name == INNER_ENCODER
-        encoder, history = train_id_encoder(
+        settings = replace(arguments if inside else without_texts, encoder_epochs=epochs)
+        return train_id_encoder(
             split,
             sequences,
             validation,
-            arguments if inside else without_texts,
+            settings,
             work_folder / name,
             training.seed,
             digest,
             training.disable_tqdm,
             texts if inside else None,
         )
-        encoders.append(encoder)
-        histories.append(history)
+
+    most, users = arguments.encoder_epochs, split.encoder_users
+    inner, history = trained(
+        INNER_ENCODER, split.encoder_sequences(), split.validation_of(users), split.seen_by_encoder_digest(), most
+    )
+    opponent, of_opponent = trained(OPPONENT_ENCODER, split.baseline_sequences(), split.validation, None, most)
     if arguments.encoder_refit:
-        inside = split.refit_sequences(split.encoder_users, held_out)
-        for place, (sequences, digest, of, name) in enumerate(
-            (
-                (inside, split.seen_by_encoder_digest(inside), (arguments, texts), INNER_ENCODER),
-                (split.refit_sequences(held_out=held_out), None, (without_texts, None), OPPONENT_ENCODER),
-            )
-        ):
-            last = replace(of[0], encoder_epochs=best_epoch(histories[place]))
-            encoders[place], _ = train_id_encoder(
-                split,
-                sequences,
-                None,
-                last,
-                work_folder / name,
-                training.seed,
-                digest,
-                training.disable_tqdm,
-                of[1],
-            )
-    return encoders[0], encoders[1], histories[0]
+        sequences = split.refit_sequences(users, held_out)
+        digest = split.seen_by_encoder_digest(sequences)
+        inner, _ = trained(INNER_ENCODER, sequences, None, digest, best_epoch(history))
+        sequences = split.refit_sequences(held_out=held_out)
+        opponent, _ = trained(OPPONENT_ENCODER, sequences, None, None, best_epoch(of_opponent))
+    return inner, opponent, history
 
 
 def best_epoch(log_history: list[dict]) -> float:
