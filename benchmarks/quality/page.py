@@ -27,6 +27,7 @@ COMPARED = (  # what differs in one thing: row, the other, goal
     ("ours_tfidf", "sasrec_tfidf", ""),
     ("ours_tfidf", "minilm_tfidf", ""),
     ("ours_all", "sasrec_itemknn_tfidf", ""),
+    ("ours_all", "minilm_all", ""),
     ("ours_sasrec_all", "sasrec_itemknn_tfidf", ""),
     ("rarec", "ours_no_readout", ""),
     ("rarec", "rarec_no_prompts", ""),
