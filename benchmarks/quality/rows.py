@@ -50,7 +50,7 @@ TEXT = SPARSE | {
     "encoder_patience": 4,
     "encoder_lr_scheduler": "cosine",
 }
-TEXT_STEPS = 1200  # at least: small data sets get more epochs
+TEXT_STEPS = 1200  # small data sets get up to so many, in more epochs
 COMIREC = {
     "encoder_type": "comirec",
     "encoder_dropout": 0.3,
@@ -105,10 +105,13 @@ def comirec(world: World, seed: int):
 
 
 def text_sasrec(world: World, source: str, seed: int, all_users: bool = True):
-    windows = -(-world.split.train_ends // EncoderArguments().encoder_max_history).sum()
-    epochs = min(40, max(TEXT["encoder_epochs"], round(TEXT_STEPS * TEXT["encoder_batch_size"] / windows)))
-    recipe = TEXT | {"encoder_epochs": epochs, "encoder_patience": epochs}
-    return world.encoder(f"text_sasrec_{source}", [recipe], seed, world.text_vectors(source), all_users)
+    windows = -(-world.split.train_ends[world.users] // EncoderArguments().encoder_max_history).sum()
+    most = min(40, max(TEXT["encoder_epochs"], round(TEXT_STEPS * TEXT["encoder_batch_size"] / windows)))
+    # The fewer the users, the sooner so many epochs overfit: shorter trainings stand to choose too
+    lengths = sorted({max(TEXT["encoder_epochs"], round(most / part)) for part in (1, 3, 10)}, reverse=True)
+    recipes = [TEXT | {"encoder_epochs": epochs, "encoder_patience": epochs} for epochs in lengths]
+    texts = world.text_vectors(source)
+    return world.encoder(f"text_sasrec_{source}", recipes, seed, texts, all_users, stretched=False)
 
 
 def _plain(make) -> Callable:

@@ -223,7 +223,13 @@ class World:
     # ID encoders -----------------------------------------------------------------------------------------------------
 
     def encoder(
-        self, name: str, recipes: list[dict], seed: int, texts: Tensor | None = None, all_users: bool = True
+        self,
+        name: str,
+        recipes: list[dict],
+        seed: int,
+        texts: Tensor | None = None,
+        all_users: bool = True,
+        stretched: bool = True,
     ) -> tuple[IDEncoderModel, dict]:
         """
         A trained encoder and facts about it, from the cache if it is there: the best of `recipes` on validation, at
@@ -231,9 +237,10 @@ class World:
 
         Args:
             all_users (`bool`): trained on all users, or without the alignment users.
+            stretched (`bool`): on a fraction of the users, more epochs in proportion, up to ten times as many.
         """
         stretch = min(10, round(1 / self.settings.fraction))  # about as many steps
-        if stretch > 1:
+        if stretched and stretch > 1:
             recipes = [
                 recipe | {name: recipe[name] * stretch for name in ("encoder_epochs", "encoder_patience")}
                 for recipe in recipes
