@@ -71,6 +71,7 @@ class TextSASRecModel(SASRecModel):
         if config.text_metric:
             self.metric = nn.Linear(config.text_dim, config.text_dim, bias=False)  # A, in units of METRIC_UNIT
             self.log_gain = nn.Parameter(torch.zeros(()))  # of the gain over `text_gain`
+        self._measured: tuple | None = None  # what it is of, and `all_measured()`
         self.post_init()
 
     @torch.no_grad()
@@ -121,12 +122,25 @@ class TextSASRecModel(SASRecModel):
             return texts
         return nn.functional.normalize(texts + METRIC_UNIT * self.metric(texts), dim=-1)
 
+    def all_measured(self) -> Tensor:
+        """[`measured`] of all items, kept until the weights change: answering one user needs them whole."""
+        if not self.config.text_metric or (torch.is_grad_enabled() and self.metric.weight.requires_grad):
+            return self.measured(self.texts)
+        read = (self.metric.weight, self.texts)
+        if any(tensor.is_inference() for tensor in read):  # these do not count their changes
+            return self.measured(self.texts)
+        of = [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in read]
+        of.append(torch.is_autocast_enabled(self.texts.device.type))
+        if self._measured is None or self._measured[0] != of:
+            self._measured = (of, self.measured(self.texts).detach())
+        return self._measured[1]
+
     def candidate_vectors(self, items: Tensor) -> Tensor:
         return torch.cat([self.look_up(items), self.measured(self.texts[items])], -1)
 
     def item_vectors(self) -> Tensor:
         vectors = self.item_embeddings.weight + self.text_projection(self.texts)
-        return torch.cat([vectors, self.measured(self.texts)], -1)
+        return torch.cat([vectors, self.all_measured()], -1)
 
     def position_vectors(self, history: Tensor) -> Tensor:
         states = self.states(history)

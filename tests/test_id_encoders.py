@@ -467,6 +467,39 @@ def test_a_metric_and_its_gain_are_saved(tmp_path):
     close(again.item_vectors(), model.item_vectors(), 0)
 
 
+@torch.no_grad()
+def test_the_texts_of_all_items_are_compared_anew_only_after_a_change(monkeypatch):
+    model, computed = encoder("text_sasrec_metric").eval(), []
+    measured = model.measured
+    monkeypatch.setattr(model, "measured", lambda texts: computed.append(len(texts)) or measured(texts))
+
+    def expected():
+        vectors = model.item_embeddings.weight + model.text_projection(model.texts)
+        return torch.cat([vectors, measured(model.texts)], -1)
+
+    def check(times: int):
+        for _ in range(3):
+            close(model.item_vectors(), expected(), 0)
+        assert len(computed) == times
+
+    check(1)
+    model.metric.weight.normal_()
+    check(2)
+    model.set_texts(torch.randn(model.texts.shape))
+    check(3)
+    model.load_state_dict(encoder("text_sasrec_metric").state_dict())
+    check(4)
+    model.add_items(torch.tensor([[0]]), torch.randn(1, model.config.text_dim))
+    check(5)
+    model.double()
+    check(6)
+    with torch.enable_grad():  # in training the metric learns from every use
+        model.train()
+        model.item_vectors().sum().backward()
+        model.item_vectors().sum().backward()
+    assert len(computed) == 8 and model.metric.weight.grad.abs().sum() > 0
+
+
 def test_id_dropout_looks_items_up_by_their_text_alone_in_training_only():
     model = encoder("text_sasrec", id_dropout=0.5)
     items = torch.arange(12).repeat(100)
