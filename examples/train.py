@@ -26,6 +26,7 @@ from transformers.utils import logging
 from rarec_hf.data.tables import dataset_id
 from rarec_hf.evaluation import EvaluationReport, TopItemsRecorder, plot_learning_curve
 from rarec_hf.hub.model_card import check_card_options, write_model_card
+from rarec_hf.hub.run_push import RunPush
 from rarec_hf.training import job, table
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
@@ -86,6 +87,10 @@ def main() -> None:
     check_card_options(alignment.license, data.language)
     start = time.perf_counter()
     final = Path(training.output_dir)
+    push = None
+    if training.push_to_hub and not alignment.dry_run:  # of checkpoints, if any are saved, and of the whole at the end
+        push = RunPush(training, final.name)
+        training.hub_model_id = push.repo_id
     with run_folder(final, alignment.overwrite_output_dir) as folder, PeakMemory() as memory:
         checkpoints = folder / "checkpoints"
 
@@ -187,13 +192,15 @@ def main() -> None:
             told = table.verdict_of(report)
             (folder / "verdict.md").write_text(told, "utf-8")
             say(told)
-        write_model_card(folder, name=final.name)
+        write_model_card(folder, name=final.name, repo_id=push and push.repo_id)
         show_users(model, split, test)
     say(
         f"\nDone in {minutes:.1f} minutes"
         + (f", at most {memory.gib:.1f} GiB of memory" if memory.gib else "")
         + f". The model: {final}"
     )
+    if push is not None:  # what is saved already is not lost if the Hub fails now
+        say(f"Pushed to {push.upload(final).repo_url}")
     example = " ".join(model.processor.item_ids[i] for i in test[0]["history"][-3:])
     say(f"Try next:\n  {Path(sys.executable).name} examples/recommend.py {final} --history {example}")
 

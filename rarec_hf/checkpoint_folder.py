@@ -32,7 +32,7 @@ REPRESENTATIONS_FILE = "item_representations.safetensors"
 BACKBONE_FOLDER = "backbone"
 _BACKBONE_PREFIX = "language_model."
 # What one save leaves and another may not: a push deletes an earlier one's from the repository
-_OWNED = ("model*.safetensors", "model.safetensors.index.json", REPRESENTATIONS_FILE, f"{BACKBONE_FOLDER}/*")
+OWNED_FILES = ("model*.safetensors", "model.safetensors.index.json", REPRESENTATIONS_FILE, f"{BACKBONE_FOLDER}/*")
 
 
 class CheckpointFolderMixin:
@@ -135,7 +135,7 @@ class CheckpointFolderMixin:
         # The `.gitignore` and a card may be there already
         written = [n for n, state in after.items() if before.get(n) != state or n in (".gitignore", "README.md")]
         card = None if self.card_writer is None else partial(self.card_writer, model=self)
-        return push.upload(folder, written, _OWNED, card)
+        return push.upload(folder, written, OWNED_FILES, card)
 
     def own_weights(self) -> dict[str, Tensor]:
         """The weights that `model.safetensors` holds: all but the backbone's."""
@@ -273,4 +273,4 @@ def _load_own_backbone(path: str, config: Any, hub: dict[str, Any], kwargs: dict
         ) from error
 
 
-__all__ = ["BACKBONE_FOLDER", "REPRESENTATIONS_FILE", "CheckpointFolderMixin"]
+__all__ = ["BACKBONE_FOLDER", "OWNED_FILES", "REPRESENTATIONS_FILE", "CheckpointFolderMixin"]

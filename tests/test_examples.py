@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from hub_client import ME
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file
 
 from rarec_hf import GRU4RecConfig, GRU4RecModel, RARecForSequentialRecommendation, RARecProcessor, SASRecModel
@@ -323,3 +325,27 @@ def test_a_dry_run_says_what_it_will_take_and_starts_nothing(inputs, tmp_path, c
     plain = int(printed.split("encoding the catalogue")[1].split(" tokens")[0].replace(",", ""))
     events = {f"i{n}" for n in range(30)}
     assert plain == sum(len(f"Item:\nw{n} w{n // 5}") + len("\nSimilar to:") for n in range(len(events)))
+
+
+def test_a_run_is_pushed_with_its_card_and_tables(inputs, tmp_path, hub, capsys):
+    more = ("--push_to_hub", "--hub_token", ME, "--hub_private_repo", "true", "--include_backbone")
+    run("train.py", *options(inputs, tmp_path / "films", *more))
+    assert "Pushed to" in capsys.readouterr().out
+    files = set(hub.files("me/films"))
+    assert {"config.json", "model.safetensors", "items.json", "README.md", "metrics.md", "metrics.png"} <= files
+    assert {"item_representations.safetensors", "backbone/config.json", ".gitignore"} <= files
+    left = ("arguments.yaml", "environment.json")
+    assert not [name for name in files if name in left or name.endswith((".parquet", ".bin", ".pt"))]
+    assert not [name for name in files if name.startswith(("id_encoder", "checkpoint"))]
+    assert hub.repositories["me/films"].private and hub.repositories["me/films"].messages[-1] == "End of training"
+    here = RARecForSequentialRecommendation.from_pretrained(tmp_path / "films")
+    there = RARecForSequentialRecommendation.from_pretrained("me/films", token=ME)
+    assert there.recommend(["i1", "i2"]) == here.recommend(["i1", "i2"])
+    card = hub.files("me/films")["README.md"]
+    assert b"from_pretrained('me/films')" in card  # what the card's example loads
+
+
+def test_a_token_that_the_hub_does_not_know_ends_the_run_before_it_trains(inputs, tmp_path, hub):
+    with pytest.raises(HfHubHTTPError, match="hf auth login"):
+        run("train.py", *options(inputs, tmp_path / "films", "--push_to_hub", "--hub_token", "hf_wrong"))
+    assert not (tmp_path / "films").exists() and hub.repositories == {}
