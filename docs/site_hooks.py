@@ -26,4 +26,4 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     if page.file.src_uri.startswith("benchmarks/"):
         return markdown
-    return re.sub(r"\]\(\.\./benchmarks/", "](benchmarks/", markdown)
+    return re.sub(r"\]\(\.\./(benchmarks|examples)/", r"](\1/", markdown)

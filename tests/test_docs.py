@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
+from doc_blocks import ROOT, blocks_of
 
-ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 NAMED = [path.relative_to(ROOT).as_posix() for path in PAGES]
 
@@ -22,8 +22,8 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in found}
 
 
-def blocks(path: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", path.read_text("utf-8"), flags=re.S | re.M)
+def code_of(path: Path) -> list[str]:
+    return [block.source for block in blocks_of(path) if block.language == "python"]
 
 
 def names_exist(source: str) -> None:
@@ -49,10 +49,10 @@ def test_links_lead_somewhere(page):
     assert not broken
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if code_of(page)], ids=lambda page: page.name)
 def test_code_can_be_read_and_takes_names_that_exist(page):
-    for block in blocks(page):
-        names_exist(re.sub(r"^(>>>|\.\.\.) ", "", block, flags=re.M))
+    for source in code_of(page):
+        names_exist(source)
 
 
 def test_the_notebook_was_run_from_top_to_bottom():

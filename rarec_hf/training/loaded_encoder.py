@@ -96,11 +96,11 @@ def _check(encoder: IDEncoderModel, path: str, split: Split, trust: bool, held_o
         said = (
             "does not say what it was trained on"
             if config.training_data is None
-            else "was trained on other interactions"
+            else "was trained on other interactions than this split's encoder users"
         )
         raise ValueError(
-            f"The ID encoder at {path} {said} than this split's encoder users, so it may have seen the targets that "
-            "the alignment learns from. Use the same data, seed and alignment fraction as in its training, train a "
+            f"The ID encoder at {path} {said}, so it may have seen the targets that the alignment "
+            "learns from. Use the same data, seed and alignment fraction as in its training, train a "
             "new one, or pass --trust_id_encoder if you know that it has not."
         )
 
