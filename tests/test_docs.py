@@ -6,6 +6,7 @@ import ast
 import importlib
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,16 @@ def test_the_checks_see_what_is_wrong(tmp_path):
     (tmp_path / "page.md").write_text("```python\nfrom rarec_hf import NoSuchName\n```\n")
     with pytest.raises(ModuleNotFoundError):
         test_code_can_be_read_and_takes_names_that_exist(tmp_path / "page.md")
+
+
+def test_the_figures_are_drawn(tmp_path):
+    drawing = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+    for draw in (drawing["overview"], drawing["attention"]):
+        assert draw(tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    # `after_text`: the text reads no soft prompt; `before_text`: each of its tokens does
+    layouts, visibility = drawing["layouts"](), drawing["visibility"]
+    for name, reads in (("before_text (the paper's)", True), ("after_text (default)", False)):
+        columns = layouts[name]
+        seen = visibility(columns, columns)[0]
+        text, prompts = columns.kind[0] == drawing["TEXT"], columns.kind[0] == drawing["SOFT_PROMPT"]
+        assert bool(seen[text][:, prompts].all()) == reads and bool(seen[text][:, prompts].any()) == reads
