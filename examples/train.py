@@ -2,7 +2,11 @@
 
     accelerate launch --config_file examples/accelerate_configs/cpu.yaml examples/train.py
 
-runs on the embedded MovieLens data. Your own data:
+runs on the embedded MovieLens data. Several processes share every stage:
+
+    accelerate launch --config_file examples/accelerate_configs/processes.yaml --num_processes 4 examples/train.py
+
+Your own data:
 
     accelerate launch examples/train.py --interactions events.parquet --items items.csv --output_dir outputs/mine
 
@@ -21,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from accelerate import PartialState
 from transformers.utils import logging
 
 from rarec_hf.data.tables import dataset_id
@@ -33,20 +38,25 @@ from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_envir
 
 
 def say(text: str = "") -> None:
-    print(text, flush=True)
+    if PartialState().is_main_process:
+        print(text, flush=True)
 
 
 def check_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SystemExit("train.py runs in one process for now; launch it with --num_processes 1.")
+    if "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise SystemExit(
+            "`accelerate launch` was told to start several processes, and without GPUs it starts one. Add "
+            "--config_file examples/accelerate_configs/processes.yaml, or leave out --num_processes."
+        )
     cores, threads = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         torch.get_num_threads(),
     )
-    if threads < cores and not torch.cuda.is_available():
+    processes = PartialState().num_processes
+    if threads * processes < cores and not torch.cuda.is_available():
         say(
-            f"Note: {threads} of {cores} cores are used. `accelerate launch` sets one thread unless told otherwise: "
-            f"--num_cpu_threads_per_process {cores}."
+            f"Note: {threads * processes} of {cores} cores are used. `accelerate launch` sets one thread unless "
+            f"told otherwise: --num_cpu_threads_per_process {cores // processes}."
         )
 
 
@@ -81,16 +91,18 @@ def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
 
 
 def main() -> None:
-    check_processes()
     data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
+    check_processes()
+    process = PartialState()
     check_card_options(alignment.license, data.language)
     start = time.perf_counter()
     final = Path(training.output_dir)
-    with run_folder(final, alignment.overwrite_output_dir) as folder, PeakMemory() as memory:
+    with run_folder(final, alignment.overwrite_output_dir, process) as folder, PeakMemory() as memory:
         checkpoints = folder / "checkpoints"
 
         split = job.load_data(data, training.seed)
-        job.save_data(split, folder)
+        if process.is_main_process:
+            job.save_data(split, folder)
         describe_data(split)
 
         if alignment.dry_run:
@@ -129,9 +141,10 @@ def main() -> None:
             if kept is None:
                 drawn |= {"trained_parameters": trained}
                 kept = (model, log, drawn, backbone_line)
-                scorer = recorder = TopItemsRecorder(scorer)
+                scorer = recorder = TopItemsRecorder(scorer, process=process)
                 say("\n" + selection.to_markdown())
-                selection.save(folder)
+                if process.is_main_process:
+                    selection.save(folder)
                 text_only = table.text_only_scorer(model)
                 note = "LLM's title states, untrained"
                 table.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
@@ -146,6 +159,9 @@ def main() -> None:
 
         model, log, drawn, backbone_line = kept
         logging.disable_progress_bar()
+        beyond = table.beyond_accuracy(recorder, split, test)
+        if not process.is_main_process:
+            return
         model.save_pretrained(folder, include_backbone=alignment.include_backbone)
         inner.save_pretrained(folder / job.INNER_ENCODER)
         if opponent is not None:
@@ -156,7 +172,7 @@ def main() -> None:
             "seed": training.seed,
             "backbone": backbone_line,
             **drawn,
-            **table.beyond_accuracy(recorder, split, test),
+            **beyond,
             "minutes": round(minutes, 1),
         } | ({"peak_anonymous_memory_gib": round(memory.gib, 2)} if memory.gib else {})
         report.save(folder)

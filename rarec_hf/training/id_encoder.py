@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed as set_processes_seed
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ..data.splits import Split, Targets
 from ..id_encoder import IDEncoderModel, catalogue_digest, padded_histories
 from ..id_encoders import ID_ENCODERS
+from ..processes import several
 from .arguments import EncoderArguments
 from .ranking_trainer import RankingDataset, RankingTrainer
+from .shared_batches import SeededOrders, ShareOfBatch
 
 
 class SequenceDataset(Dataset):
@@ -217,11 +221,19 @@ def train_id_encoder(
         report_to="none",
         disable_tqdm=disable_tqdm,
         seed=seed,
+        use_cpu=not torch.cuda.is_available(),  # as RARecTrainingArguments: processes know of each other by it
+        ddp_broadcast_buffers=None if texts is None else False,  # frozen, and as large as the catalogue
     )
     data = SequenceDataset(sequences, encoder.config.max_history)
     # Windows of like length together, so that little is computed for padding
-    generator = torch.Generator().manual_seed(seed)
-    sampler = LengthGroupedSampler(training.train_batch_size, lengths=data.lengths(), generator=generator)
+    lengths, batch_size = data.lengths(), training.train_batch_size * training.world_size
+    orders = SeededOrders(
+        len(data), lambda generator: get_length_grouped_indices(lengths, batch_size, generator=generator), seed
+    )
+    process = PartialState()
+    if several(process):
+        # Each position of a window is learnt from
+        collator = ShareOfBatch(collator, lambda window: len(window) - 1, process)
     trainer = IDEncoderTrainer(
         model=encoder,
         args=training,
@@ -230,8 +242,10 @@ def train_id_encoder(
         data_collator=collator,
         callbacks=[EarlyStoppingCallback(arguments.encoder_patience)] if validation else [],
         scorer=lambda: encoder_scorer(encoder),
-        sampler=sampler,
+        sampler=orders,
     )
+    if several(process):
+        set_processes_seed(seed, device_specific=True)  # else all would drop the same places
     trainer.train()
     return encoder.eval(), trainer.state.log_history
 

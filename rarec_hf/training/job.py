@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
@@ -18,6 +19,7 @@ from ..data.splits import Split, Targets
 from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..modeling_sasrec import SASRecConfig, SASRecModel
+from ..processes import several
 from ..processing_rarec import RARecProcessor
 from .alignment_picture import AlignmentMapCallback
 from .arguments import AlignmentArguments, DataArguments, RARecTrainingArguments
@@ -27,7 +29,8 @@ from .callbacks import RecommendationSamplesCallback
 from .encoder_stage import INNER_ENCODER, OPPONENT_ENCODER, TEXT_ENCODER, best_epoch, prepare_encoders
 from .estimate import estimate
 from .ranking_trainer import RankingDataset, RankingTrainer
-from .samples import AlignmentCollator, TextGroupedSampler
+from .samples import AlignmentCollator, text_grouped_orders
+from .shared_batches import ShareOfBatch
 from .text_stage import draw_samples, store_texts
 
 TEXT_SCORE = "encoder_plus_llm"
@@ -76,7 +79,7 @@ def read_item_texts(
     place): text states depend on none. [`align`] takes them from it.
     """
     model, _ = build_model(split, SASRecModel(SASRecConfig(n_items=split.interactions.n_items)), arguments, TEXT_SCORE)
-    model.prepare_texts(range(split.interactions.n_items), arguments.encode_batch_size, progress)
+    model.prepare_texts(range(split.interactions.n_items), arguments.encode_batch_size, progress, PartialState())
     return model
 
 
@@ -169,6 +172,7 @@ def align(
             "negatives are the targets of the batch's other samples."
         )
     set_seed(training.seed)
+    process = PartialState()
     data, selection = draw_samples(split, arguments, training.seed, model.processor)
     drawn: dict[str, int | float] = dict(selection.counts) | {"user_texts": len(data.texts.texts)}
     if arguments.text_states_gib:
@@ -178,26 +182,31 @@ def align(
         model.take_texts_of(texts)
     else:
         items = data.items(model.config.pooled_history)
-        model.prepare_texts(items, arguments.encode_batch_size, not training.disable_tqdm)
+        model.prepare_texts(items, arguments.encode_batch_size, not training.disable_tqdm, process)
 
     def scorer():
-        model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
+        model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm, process=process)
         return model.scorer()
 
+    collator = AlignmentCollator(
+        model.processor,
+        model.config.id_encoder_config.max_history,
+        data.log_q,
+        data.texts,
+        arguments.alignment_negatives,
+        process if arguments.gather_negatives else None,
+    )
+    if several(process) and not arguments.gather_negatives:
+        collator = ShareOfBatch(collator, lambda sample: 1, process)
+    batch_size = training.train_batch_size * training.world_size
     trainer = RankingTrainer(
         model=model,
         args=training,
         train_dataset=data,
         eval_dataset=RankingDataset(split.interactions, split.validation_of(split.alignment_users)),
-        data_collator=AlignmentCollator(
-            model.processor,
-            model.config.id_encoder_config.max_history,
-            data.log_q,
-            data.texts,
-            arguments.alignment_negatives,
-        ),
+        data_collator=collator,
         scorer=scorer,
-        sampler=TextGroupedSampler(data.texts, training.train_batch_size, training.seed),
+        sampler=text_grouped_orders(data.texts, batch_size, training.seed),
         callbacks=list(callbacks),
     )
     if training.early_stopping_patience:
@@ -218,11 +227,11 @@ def align(
     trainer.train()
     if training.load_best_model_at_end:
         drawn["best_step"] = trainer.state.best_global_step
-    model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
+    model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm, process=process)
     if known is None:
         known = gain_targets(split, arguments.gain_users, training.seed)
     if model.score_head.uses_encoder and known is not None:
-        text, readout = fit_gains(model, known, progress=not training.disable_tqdm)
+        text, readout = fit_gains(model, known, progress=not training.disable_tqdm, process=process)
         drawn |= {"gain_users": len(np.unique(known.targets.users)), "text_gain": round(text, 3)}
         drawn["readout_gain"] = round(readout, 3)
     return trainer.state.log_history, drawn, selection
