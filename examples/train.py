@@ -35,6 +35,7 @@ from rarec_hf.training import job, table
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
 from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_environment, run_folder
+from rarec_hf.training.stages import Stages, run_key
 
 
 def say(text: str = "") -> None:
@@ -98,9 +99,13 @@ def main() -> None:
     start = time.perf_counter()
     final = Path(training.output_dir)
     with run_folder(final, alignment.overwrite_output_dir, process) as folder, PeakMemory() as memory:
-        checkpoints = folder / "checkpoints"
-
         split = job.load_data(data, training.seed)
+        key = run_key(
+            data, encoder, alignment, training, data=split.interactions.fingerprint(), processes=process.num_processes
+        )
+        stages = Stages(final, key, process, alignment.overwrite_output_dir)
+        if stages.folder.exists():
+            say(f"Going on with a run that was cut off; finished: {', '.join(stages.finished()) or 'no stage'}")
         if process.is_main_process:
             job.save_data(split, folder)
         describe_data(split)
@@ -116,7 +121,7 @@ def main() -> None:
         logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
         vectors = texts and texts.catalogue_texts()
         known = job.gain_targets(split, alignment.gain_users, training.seed)
-        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder, vectors, known)
+        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder, vectors, known, stages)
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
         test = job.test_users(split, alignment.eval_users, training.seed)
@@ -135,8 +140,8 @@ def main() -> None:
                 f"Alignment: {trained:,} trained parameters, score {score}, "
                 f"soft prompts {alignment.soft_prompt_position}"
             )
-            training.output_dir = str(checkpoints / score if len(scores) > 1 else checkpoints)
-            log, drawn, selection = job.align(model, split, alignment, training, texts, folder)
+            training.output_dir = str(stages.checkpoints(f"alignment_{score}"))
+            log, drawn, selection = job.align(model, split, alignment, training, texts, folder, stages=stages)
             scorer = model.scorer()
             if kept is None:
                 drawn |= {"trained_parameters": trained}
@@ -195,8 +200,9 @@ def main() -> None:
         (folder / "arguments.yaml").write_text(yaml.safe_dump(options, sort_keys=False), "utf-8")
         ran = run_environment() | {"datasets": [i for i in map(dataset_id, (data.interactions, data.items)) if i]}
         (folder / ENVIRONMENT_FILE).write_text(json.dumps(ran, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        if training.save_strategy == "no":
-            job.remove_checkpoints(folder)
+        for score in scores:
+            checkpoints = folder / "checkpoints" / (score if len(scores) > 1 else "")
+            job.take_checkpoints(stages.checkpoints_folder(f"alignment_{score}"), checkpoints)
 
         say("\n" + report.to_markdown())
         if any(row.name == table.OURS for row in report.rows):
@@ -205,6 +211,7 @@ def main() -> None:
             say(told)
         write_model_card(folder, name=final.name)
         show_users(model, split, test)
+    stages.remove()
     say(
         f"\nDone in {minutes:.1f} minutes"
         + (f", at most {memory.gib:.1f} GiB of memory" if memory.gib else "")

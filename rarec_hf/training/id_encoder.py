@@ -172,6 +172,7 @@ def train_id_encoder(
     training_data: str | None,
     disable_tqdm: bool = False,
     texts: torch.Tensor | None = None,
+    resumable: bool = False,
 ) -> tuple[IDEncoderModel, list[dict]]:
     """
     Trains an ID encoder on `sequences` and keeps the epoch with the best validation NDCG@10.
@@ -181,6 +182,7 @@ def train_id_encoder(
         training_data (`str`, *optional*): digest of what it is trained on, kept in its config as provenance.
         texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): the items' text vectors, for a type
             that reads them.
+        resumable (`bool`): keep a whole checkpoint in `work_folder` after every epoch, and go on from the last.
 
     Returns:
         The encoder and the Trainer's log history.
@@ -209,9 +211,9 @@ def train_id_encoder(
         lr_scheduler_type=arguments.encoder_lr_scheduler,
         warmup_steps=arguments.encoder_warmup_steps,
         eval_strategy="epoch" if validation else "no",
-        save_strategy="epoch" if validation else "no",
+        save_strategy="epoch" if validation or resumable else "no",
         save_total_limit=2,
-        save_only_model=True,
+        save_only_model=not resumable,
         logging_strategy="epoch",
         load_best_model_at_end=bool(validation),
         metric_for_best_model="ndcg@10",
@@ -246,7 +248,7 @@ def train_id_encoder(
     )
     if several(process):
         set_processes_seed(seed, device_specific=True)  # else all would drop the same places
-    trainer.train()
+    trainer.go_on() if resumable else trainer.train()
     return encoder.eval(), trainer.state.log_history
 
 

@@ -11,14 +11,17 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
 from ..data.splits import Targets
 from ..evaluation.evaluator import rank_targets
 from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
 from ..processes import several
+from ..whole_files import remove_whole, write_manifest, writing
 from .push_callback import WholePushCallback
 from .shared_batches import SeededOrders
+from .stages import last_checkpoint
 
 LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log line is for reading
 
@@ -91,6 +94,7 @@ class RankingTrainer(Trainer):
     def __init__(self, *args, scorer: Callable[[], Callable], sampler: SeededOrders | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_callback(WholePushCallback())
+        self.add_callback(_LogWithCheckpoint())
         self.scorer, self.sampler = scorer, sampler
         self._parts: dict[str, list[float]] = {}
         if sampler is not None:
@@ -108,6 +112,31 @@ class RankingTrainer(Trainer):
         elif "own_rows" in inputs:  # gradients of own rows only: their sum is wanted, and the mean will be taken
             loss = loss.detach() + self.args.world_size * (loss - loss.detach())
         return (loss, output) if return_outputs else loss
+
+    def go_on(self):
+        """Trains from the latest whole checkpoint in `args.output_dir`, from the start if there is none."""
+        last = last_checkpoint(Path(self.args.output_dir), PartialState())
+        self.args.restore_callback_states_from_checkpoint = last is not None
+        return self.train(resume_from_checkpoint=last)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """With a manifest, and older checkpoints removed after it only: one is whole at any time."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        folder = Path(self.args.output_dir)
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        try:
+            with writing(checkpoint):
+                super()._save_checkpoint(model, trial)
+                PartialState().wait_for_everyone()  # each process has its own random numbers
+                if self.args.should_save:
+                    write_manifest(checkpoint)
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save and limit:
+            best = self.state.best_model_checkpoint
+            found = sort_checkpoints(str(folder), best_model_checkpoint=best)  # the best stands before the latest
+            for old in found[: -max(limit, 1 if best in (None, str(checkpoint)) else 2)]:
+                remove_whole(Path(old))
 
     def get_train_dataloader(self) -> DataLoader:
         if self.sampler is None or self.args.world_size == 1:
@@ -152,6 +181,15 @@ class RankingTrainer(Trainer):
         self.log({f"{metric_key_prefix}_{name}": values[name] for name in LOGGED})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class _LogWithCheckpoint(TrainerCallback):
+    """Losses since the last log line are in no checkpoint: a line with each, and none is lost when a run goes on."""
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        control.should_log |= control.should_save
+
+    on_epoch_end = on_step_end
 
 
 class _EpochsOrder(TrainerCallback):
