@@ -2,7 +2,11 @@
 
     accelerate launch --config_file examples/accelerate_configs/cpu.yaml examples/train.py
 
-runs on the embedded MovieLens data. Your own data:
+runs on the embedded MovieLens data. Several processes share every stage:
+
+    accelerate launch --config_file examples/accelerate_configs/processes.yaml --num_processes 4 examples/train.py
+
+Your own data:
 
     accelerate launch examples/train.py --interactions events.parquet --items items.csv --output_dir outputs/mine
 
@@ -21,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
+from accelerate import PartialState
 from transformers.utils import logging
 
 from rarec_hf.data.tables import dataset_id
@@ -31,23 +36,29 @@ from rarec_hf.training import job, table
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
 from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_environment, run_folder
+from rarec_hf.training.stages import Stages, run_key
 
 
 def say(text: str = "") -> None:
-    print(text, flush=True)
+    if PartialState().is_main_process:
+        print(text, flush=True)
 
 
 def check_processes() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SystemExit("train.py runs in one process for now; launch it with --num_processes 1.")
+    if "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ:
+        raise SystemExit(
+            "`accelerate launch` was told to start several processes, and without GPUs it starts one. Add "
+            "--config_file examples/accelerate_configs/processes.yaml, or leave out --num_processes."
+        )
     cores, threads = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         torch.get_num_threads(),
     )
-    if threads < cores and not torch.cuda.is_available():
+    processes = PartialState().num_processes
+    if threads * processes < cores and not torch.cuda.is_available():
         say(
-            f"Note: {threads} of {cores} cores are used. `accelerate launch` sets one thread unless told otherwise: "
-            f"--num_cpu_threads_per_process {cores}."
+            f"Note: {threads * processes} of {cores} cores are used. `accelerate launch` sets one thread unless "
+            f"told otherwise: --num_cpu_threads_per_process {cores // processes}."
         )
 
 
@@ -82,8 +93,9 @@ def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
 
 
 def main() -> None:
-    check_processes()
     data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
+    check_processes()
+    process = PartialState()
     check_card_options(alignment.license, data.language)
     start = time.perf_counter()
     final = Path(training.output_dir)
@@ -91,11 +103,16 @@ def main() -> None:
     if training.push_to_hub and not alignment.dry_run:  # of checkpoints, if any are saved, and of the whole at the end
         push = RunPush(training, final.name)
         training.hub_model_id = push.repo_id
-    with run_folder(final, alignment.overwrite_output_dir) as folder, PeakMemory() as memory:
-        checkpoints = folder / "checkpoints"
-
+    with run_folder(final, alignment.overwrite_output_dir, process) as folder, PeakMemory() as memory:
         split = job.load_data(data, training.seed)
-        job.save_data(split, folder)
+        key = run_key(
+            data, encoder, alignment, training, data=split.interactions.fingerprint(), processes=process.num_processes
+        )
+        stages = Stages(final, key, process, alignment.overwrite_output_dir)
+        if stages.folder.exists():
+            say(f"Going on with a run that was cut off; finished: {', '.join(stages.finished()) or 'no stage'}")
+        if process.is_main_process:
+            job.save_data(split, folder)
         describe_data(split)
 
         if alignment.dry_run:
@@ -109,7 +126,7 @@ def main() -> None:
         logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
         vectors = texts and texts.catalogue_texts()
         known = job.gain_targets(split, alignment.gain_users, training.seed)
-        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder, vectors, known)
+        inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder, vectors, known, stages)
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
         test = job.test_users(split, alignment.eval_users, training.seed)
@@ -128,15 +145,16 @@ def main() -> None:
                 f"Alignment: {trained:,} trained parameters, score {score}, "
                 f"soft prompts {alignment.soft_prompt_position}"
             )
-            training.output_dir = str(checkpoints / score if len(scores) > 1 else checkpoints)
-            log, drawn, selection = job.align(model, split, alignment, training, texts, folder)
+            training.output_dir = str(stages.checkpoints(f"alignment_{score}"))
+            log, drawn, selection = job.align(model, split, alignment, training, texts, folder, stages=stages)
             scorer = model.scorer()
             if kept is None:
                 drawn |= {"trained_parameters": trained}
                 kept = (model, log, drawn, backbone_line)
-                scorer = recorder = TopItemsRecorder(scorer)
+                scorer = recorder = TopItemsRecorder(scorer, process=process)
                 say("\n" + selection.to_markdown())
-                selection.save(folder)
+                if process.is_main_process:
+                    selection.save(folder)
                 text_only = table.text_only_scorer(model)
                 note = "LLM's title states, untrained"
                 table.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
@@ -151,6 +169,9 @@ def main() -> None:
 
         model, log, drawn, backbone_line = kept
         logging.disable_progress_bar()
+        beyond = table.beyond_accuracy(recorder, split, test)
+        if not process.is_main_process:
+            return
         model.save_pretrained(folder, include_backbone=alignment.include_backbone)
         inner.save_pretrained(folder / job.INNER_ENCODER)
         if opponent is not None:
@@ -161,7 +182,7 @@ def main() -> None:
             "seed": training.seed,
             "backbone": backbone_line,
             **drawn,
-            **table.beyond_accuracy(recorder, split, test),
+            **beyond,
             "minutes": round(minutes, 1),
         } | ({"peak_anonymous_memory_gib": round(memory.gib, 2)} if memory.gib else {})
         report.save(folder)
@@ -184,8 +205,9 @@ def main() -> None:
         (folder / "arguments.yaml").write_text(yaml.safe_dump(options, sort_keys=False), "utf-8")
         ran = run_environment() | {"datasets": [i for i in map(dataset_id, (data.interactions, data.items)) if i]}
         (folder / ENVIRONMENT_FILE).write_text(json.dumps(ran, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        if training.save_strategy == "no":
-            job.remove_checkpoints(folder)
+        for score in scores:
+            checkpoints = folder / "checkpoints" / (score if len(scores) > 1 else "")
+            job.take_checkpoints(stages.checkpoints_folder(f"alignment_{score}"), checkpoints)
 
         say("\n" + report.to_markdown())
         if any(row.name == table.OURS for row in report.rows):
@@ -194,6 +216,7 @@ def main() -> None:
             say(told)
         write_model_card(folder, name=final.name, repo_id=push and push.repo_id)
         show_users(model, split, test)
+    stages.remove()
     say(
         f"\nDone in {minutes:.1f} minutes"
         + (f", at most {memory.gib:.1f} GiB of memory" if memory.gib else "")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from accelerate import PartialState
 from transformers.utils import logging
 
 from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
@@ -27,10 +28,12 @@ def main() -> None:
         raise SystemExit("--id_encoder gives a trained one; leave it out to train one here.")
     start, final = time.perf_counter(), Path(training.output_dir)
     logging.disable_progress_bar()  # a bar for every checkpoint of a model this small; training has its own
-    with run_folder(final, alignment.overwrite_output_dir) as folder:
+    process = PartialState()
+    with run_folder(final, alignment.overwrite_output_dir, process) as folder:
         split = job.load_data(data, training.seed)
-        job.save_data(split, folder)
-        print(
+        if process.is_main_process:
+            job.save_data(split, folder)
+        process.print(
             f"Data: {split.interactions.n_users} users, {split.interactions.n_items} items, "
             f"{len(split.interactions.item_index)} interactions\nSplit: {split.rule}",
             flush=True,
@@ -45,6 +48,8 @@ def main() -> None:
             rule=job.ranking_rule(split, alignment.exclude_seen), reference=encoder_name(opponent)
         )
         table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
+        if not process.is_main_process:
+            return
         report.data = {
             "data_fingerprint": split.interactions.fingerprint(),
             "seed": training.seed,

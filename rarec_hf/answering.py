@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from .attention_layout import TEXT, Columns
 from .backbone_pass import run_backbone
 from .catalogue_index import length_sorted_batches
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
+from .processes import dealt
 from .processing_rarec import SharedTexts, UserText, padded_texts
 
 
@@ -62,11 +64,15 @@ class AnsweringMixin:
 
     @torch.no_grad()
     def represent_histories(
-        self, histories: Sequence[Sequence[int]], batch_size: int, users: Sequence[int] | None = None
+        self,
+        histories: Sequence[Sequence[int]],
+        batch_size: int,
+        users: Sequence[int] | None = None,
+        process: PartialState | None = None,
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """
         Batch by batch, histories of like text length together: which histories, their representations `(n, width)` and
-        the ID encoder's vectors `(n, interests, id_dim)`.
+        the ID encoder's vectors `(n, interests, id_dim)`. Of the share of `process`, where several share the work.
         """
         processor, was_training = self._need_processor(), self.training
         self.eval()
@@ -75,7 +81,7 @@ class AnsweringMixin:
         histories = [[int(i) for i in history] for history in histories]
         texts = [processor.user_text(history) for history in histories]
         try:
-            for rows in length_sorted_batches([len(text.ids) for text in texts], batch_size):
+            for rows in dealt(length_sorted_batches([len(text.ids) for text in texts], batch_size), process):
                 of_rows = None if users is None else [users[r] for r in rows]
                 mine = [texts[r] for r in rows]
                 known = SharedTexts([text.ids for text in mine], range(len(mine)), [len(text.ids) for text in mine])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -18,6 +19,7 @@ from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
 from .packed_texts import text_key
+from .processes import dealt, filled, several, speaks
 from .processing_rarec import padded_texts
 from .whole_files import replacing
 
@@ -107,33 +109,53 @@ class CatalogueMixin:
         return self.processor
 
     @torch.no_grad()
-    def encode_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> Tensor:
+    def encode_texts(
+        self,
+        indices: Sequence[int],
+        batch_size: int = 64,
+        progress: bool = True,
+        process: PartialState | None = None,
+    ) -> Tensor:
         """
         Mean text states `(n, n_layers * hidden_size)` that the frozen LLM gives of items' texts alone, no soft
         prompts: of the layers that `text_layers` names, side by side.
-        """
-        return self._encode_texts(self._need_processor().item_texts(indices), batch_size, progress)
 
-    def _encode_texts(self, texts: list[list[int]], batch_size: int, progress: bool) -> Tensor:
+        Args:
+            process (`PartialState`, *optional*): each process of `accelerate launch` reads its share of the texts; all
+                of them must call this alike, and all get all states.
+        """
+        return self._encode_texts(self._need_processor().item_texts(indices), batch_size, progress, process)
+
+    def _encode_texts(
+        self, texts: list[list[int]], batch_size: int, progress: bool, process: PartialState | None = None
+    ) -> Tensor:
         hidden_size = self.config.text_config.get_text_config(decoder=True).hidden_size
-        states = torch.empty(len(texts), len(self.config.text_layers) * hidden_size)
-        batches, device = list(text_batches(texts, batch_size)), self.get_input_embeddings().weight.device
-        for some, holders in tqdm(batches, desc="Reading item texts", unit="batch", disable=not progress):
+        states = torch.zeros(len(texts), len(self.config.text_layers) * hidden_size)
+        mine = dealt(list(text_batches(texts, batch_size)), process)
+        device, shown = self.get_input_embeddings().weight.device, progress and speaks(process)
+        for some, holders in tqdm(mine, desc="Reading item texts", unit="batch", disable=not shown):
             means = self.text_means_of(*padded_texts(some, device), False).mean.cpu()
             for mean, positions in zip(means, holders, strict=True):
                 states[positions] = mean
-        return states
+        return filled(states, process)
 
     @torch.no_grad()
-    def prepare_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> None:
+    def prepare_texts(
+        self,
+        indices: Sequence[int],
+        batch_size: int = 64,
+        progress: bool = True,
+        process: PartialState | None = None,
+    ) -> None:
         """
         Reads the texts of these items once, fits the score's whitening on them and keeps their text vectors: all that
-        training needs of the items in its histories. Does nothing for a score that pools no text.
+        training needs of the items in its histories. Does nothing for a score that pools no text. `process` as in
+        `encode_texts`.
         """
         if not self.score_head.uses_text:
             return
         indices = sorted({int(i) for i in indices})
-        states = self.encode_texts(indices, batch_size, progress).to(self.score_head.text_mean.device)
+        states = self.encode_texts(indices, batch_size, progress, process).to(self.score_head.text_mean.device)
         self.score_head.fit_whitening(states, self.config.text_ridge)
         texts = states.new_full((self.config.id_encoder_config.n_items, self.score_head.text_dim), float("nan"))
         texts[indices] = self.score_head.text(states)
@@ -214,7 +236,11 @@ class CatalogueMixin:
 
     @torch.no_grad()
     def index_catalogue(
-        self, batch_size: int = 64, progress: bool = True, resume_file: str | Path | None = None
+        self,
+        batch_size: int = 64,
+        progress: bool = True,
+        resume_file: str | Path | None = None,
+        process: PartialState | None = None,
     ) -> int:
         """
         Computes the representation of every item of the catalogue through the LLM; needed once after training.
@@ -225,10 +251,17 @@ class CatalogueMixin:
         Args:
             resume_file (`str` or `Path`, *optional*): a safetensors file written now and then, from which a call after
                 an interruption goes on; it may stay, and is used as far as it fits.
+            process (`PartialState`, *optional*): each process of `accelerate launch` encodes its share; all of them
+                must call this alike, and all get the whole index.
 
         Returns:
             `int`: how many items were encoded; the others were known.
+
+        Raises:
+            ValueError: a `resume_file` in several processes, each of which knows its own share only.
         """
+        if resume_file is not None and several(process):
+            raise ValueError("`resume_file` is for one process; leave it out where several share the work.")
         processor, was_training = self._need_processor(), self.training
         self.eval()
         vectors = self.id_encoder.item_vectors()
@@ -246,9 +279,11 @@ class CatalogueMixin:
         stacked = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
         done = torch.ones(len(texts), dtype=torch.bool)
         done[missing] = False
-        batches, next_save = list(text_batches([texts[index] for index in missing], batch_size)), BATCHES_BETWEEN_SAVES
+        batches = dealt(list(text_batches([texts[index] for index in missing], batch_size)), process)
+        next_save, shown = BATCHES_BETWEEN_SAVES, progress and speaks(process)
+        items[missing] = 0.0
         for number, (some, holders) in enumerate(
-            tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not progress), 1
+            tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not shown), 1
         ):
             indices, encoded = self._encoded(some, holders, missing, readout, vectors)
             items[indices], done[indices] = encoded, True
@@ -257,6 +292,7 @@ class CatalogueMixin:
                 next_save = number + max(BATCHES_BETWEEN_SAVES, number // 4)
                 with replacing(Path(resume_file)) as path:
                     save_file({"items": items[done], "keys": stacked[done]}, path)
+        items[missing] = filled(items[missing], process)
         self._catalogue = self.catalogue_of(items, stacked)
         self.train(was_training)
         return len(missing)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
+from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
@@ -21,6 +22,7 @@ from .configuration_rarec import RARecConfig
 from .id_encoders import ID_ENCODERS
 from .new_items import NewItemsMixin
 from .objectives import OBJECTIVES
+from .processes import gathered_rows
 from .reading import ReadingMixin
 from .recommendation import RecommendationMixin
 from .scoring import SCORES, TrainedHeads
@@ -182,6 +184,7 @@ class RARecForSequentialRecommendation(
         users: Tensor | None = None,
         user_text_rows: Tensor | None = None,
         user_text_ends: Tensor | None = None,
+        own_rows: tuple[int, int] | None = None,
     ) -> RARecOutput:
         """
         Scores a batch of users against a batch of items; inputs as [`RARecProcessor`] makes them.
@@ -200,6 +203,9 @@ class RARecForSequentialRecommendation(
                 encoder with a table of users; not for samples from the middle of a history.
             user_text_rows, user_text_ends (`torch.LongTensor` of shape `(batch,)`, *optional*): every position of a
                 history from one text: which of the user texts each user reads, and how many of its tokens.
+            own_rows (`tuple[int, int]`, *optional*): users and items given are this process's part of a batch, and the
+                first so many of them count; `targets`, `negatives`, `item_log_q`, scores and losses are of the whole,
+                gradients flow into the part. Every process of `accelerate launch` must call this.
         """
         if len(items) and int(items.min()) < 0:  # would silently count from the end
             raise ValueError(f"Item indices must not be negative, got {int(items.min())}.")
@@ -216,18 +222,30 @@ class RARecForSequentialRecommendation(
             False,
             user_text_rows,
             user_text_ends,
+            n_own=own_rows and own_rows[0],
         )
         item = self.read(
-            "item", item_text_ids, item_text_mask, item_readout_ids, item_vectors.unsqueeze(1), wants_text
+            "item",
+            item_text_ids,
+            item_text_mask,
+            item_readout_ids,
+            item_vectors.unsqueeze(1),
+            wants_text,
+            n_own=own_rows and own_rows[1],
         )
         text = self.score_head.text(item.text_state) if wants_text else None
         represented = self.score_head.user(user.state, self.pooled_text(history) if wants_text else None)
-        scores = self.combine(represented, self.score_head.item(item.state, text), user_vectors, item_vectors)
+        sides = (represented, user_vectors), (self.score_head.item(item.state, text), item_vectors)
+        if own_rows is not None:
+            process = PartialState()
+            sides = [[gathered_rows(t, n, process) for t in side] for side, n in zip(sides, own_rows, strict=True)]
+        (represented, user_vectors), (items_represented, item_vectors) = sides
+        scores = self.combine(represented, items_represented, user_vectors, item_vectors)
         output = RARecOutput(scores=scores, user_states=user.state, item_states=item.state)
         if targets is None:
             return output
         if negatives is None:
-            negatives = torch.arange(len(items), device=targets.device) != targets.unsqueeze(1)
+            negatives = torch.arange(scores.shape[1], device=targets.device) != targets.unsqueeze(1)
         logits = scores * self.score_head.objective_scale
         if self.config.popularity_correction and item_log_q is not None:
             logits = logits - item_log_q
@@ -235,7 +253,7 @@ class RARecForSequentialRecommendation(
             logits,
             targets,
             negatives,
-            sampling_rate=(len(items) - 1) / max(1, self.config.id_encoder_config.n_items - 1),
+            sampling_rate=(scores.shape[1] - 1) / max(1, self.config.id_encoder_config.n_items - 1),
         )
         output.ranking_loss = ranking.detach()
         if user.alignment_loss is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from .attention_layout import Columns
 from .backbone_pass import run_backbone
 from .objectives import layerwise_info_nce
+from .processes import gathered_rows
 from .segments import Segment
 from .soft_prompt import SoftPrompts
 from .text_pass import TextPassMixin, TextStates
@@ -66,6 +68,7 @@ class ReadingMixin(TextPassMixin):
         want_text: bool = False,
         rows: Tensor | None = None,
         ends: Tensor | None = None,
+        n_own: int | None = None,
     ) -> Reading:
         """
         Passes one side's hard prompt and soft prompts through the backbone.
@@ -79,6 +82,8 @@ class ReadingMixin(TextPassMixin):
             want_text (`bool`): also give the text's own states, for the score or the alignment loss.
             rows, ends (`torch.LongTensor` of shape `(batch,)`, *optional*): several readings of one text: which text
                 each reading reads, and how many of its tokens. Without them each row reads one whole text.
+            n_own (`int`, *optional*): these rows are this process's part of a batch, and so many of them count; the
+                alignment loss is that of the whole batch.
         """
         if text_mask.shape != text_ids.shape:
             raise ValueError(
@@ -112,7 +117,10 @@ class ReadingMixin(TextPassMixin):
             read = run(text_ids, text_mask, readout_ids, prompts, want_text, aligns)
         loss = None
         if aligns:
-            loss = layerwise_info_nce(prompts.pooled_values, read.values, config.alignment_temperature)
+            pairs = prompts.pooled_values, read.values
+            if n_own is not None:
+                pairs = [[gathered_rows(layer, n_own, PartialState()) for layer in layers] for layers in pairs]
+            loss = layerwise_info_nce(*pairs, config.alignment_temperature)
         return Reading(read.state.float(), read.text_state, loss)
 
     def prompts_of(self, side: str, id_vectors: Tensor) -> SoftPrompts | None:

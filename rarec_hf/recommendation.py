@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .answering import AnsweringMixin
 from .catalogue_index import CatalogueMixin
+from .processes import collected, speaks
 from .top_k import best_items
 
 logger = logging.get_logger(__name__)
@@ -131,17 +133,20 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         batch_size: int = 16,
         progress: bool = False,
         users: Sequence[int] | None = None,
+        process: PartialState | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Representations `(n, width)` and the ID encoder's vectors `(n, interests, id_dim)` of histories of item
-        indices; `combine` makes scores of them. `users` as in `score_histories`."""
+        indices; `combine` makes scores of them. `users` as in `score_histories`, `process` as in `index_catalogue`."""
         states: list[Tensor] = [None] * len(histories)
         vectors: list[Tensor] = [None] * len(histories)
-        bar = tqdm(total=len(histories), desc="Reading histories", unit="user", disable=not progress)
-        for rows, some_states, some_vectors in self.represent_histories(histories, batch_size, users):
+        parts = []
+        with tqdm(desc="Reading histories", unit="user", disable=not (progress and speaks(process))) as bar:
+            for part in self.represent_histories(histories, batch_size, users, process):
+                parts.append(part)
+                bar.update(len(part[0]))
+        for rows, some_states, some_vectors in collected(parts, process):
             for place, row in enumerate(rows):
                 states[row], vectors[row] = some_states[place], some_vectors[place]
-            bar.update(len(rows))
-        bar.close()
         return torch.stack(states), torch.stack(vectors)
 
     def recommend(

@@ -146,9 +146,10 @@ def test_an_existing_folder_is_not_overwritten(inputs, trained):
         run("train.py", *options(inputs, trained))
 
 
-def test_several_processes_are_refused(inputs, tmp_path, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(SystemExit, match="num_processes 1"):
+def test_a_launch_that_silently_starts_one_process_of_several_is_refused(inputs, tmp_path, monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(SystemExit, match="processes.yaml"):
         run("train.py", *options(inputs, tmp_path / "out"))
 
 

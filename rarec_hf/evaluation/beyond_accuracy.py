@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
+from ..processes import collected
 from .evaluator import Scorer
 from .ranks import flatten_histories
 
@@ -18,12 +20,14 @@ class TopItemsRecorder:
     Args:
         scorer (`Scorer`): histories in, scores `(n, n_items)` out.
         k (`int`): how many first items.
+        process (`PartialState`, *optional*): that [`rank_targets`] shares its batches by; then every process must ask
+            for `items`.
     """
 
-    def __init__(self, scorer: Scorer, k: int = 10):
+    def __init__(self, scorer: Scorer, k: int = 10, process: PartialState | None = None):
         if k < 1:
             raise ValueError(f"`k` must be at least 1, got {k}.")
-        self.scorer, self.k = scorer, k
+        self.scorer, self.k, self.process = scorer, k, process
         self.takes_users = bool(getattr(scorer, "takes_users", False))
         self._found: list[np.ndarray] = []
 
@@ -38,9 +42,10 @@ class TopItemsRecorder:
     @property
     def items(self) -> np.ndarray:
         """The first items of all histories so far, `(n, k)`."""
-        if not self._found:
+        found = collected(self._found, self.process)
+        if not found:
             raise ValueError("Nothing was scored yet.")
-        return np.concatenate(self._found)
+        return np.concatenate(found)
 
 
 def coverage(top_items: np.ndarray, n_items: int) -> float:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..processes import collected, dealt, speaks
 from .metrics import metric_per_user
 from .ranks import Ranks, flatten_histories, ranks_from_scores, refuse_outside, refuse_rows
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import PartialState
 
 # Histories (item indices, oldest first) in, scores of shape (n, n_items) out; higher is better. A scorer with an
 # attribute `takes_users` that is true is called as `scorer(histories, users)`.
@@ -34,6 +36,7 @@ def rank_targets(
     exclude_seen: bool = True,
     progress: bool = True,
     description: str = "Ranking",
+    process: PartialState | None = None,
 ) -> Ranks:
     """
     Rank each target over the full catalogue. Scores exist for one batch of histories at a time only.
@@ -51,6 +54,8 @@ def rank_targets(
         batch_size (`int`, *optional*, defaults to 256): Histories scored at once.
         exclude_seen (`bool`, *optional*, defaults to `True`): Take the items of a user's history out of the ranking.
         progress (`bool`, *optional*, defaults to `True`): Show a progress bar labelled `description`.
+        process (`PartialState`, *optional*): Each process of `accelerate launch` scores its share of the batches; all
+            of them must call this with the same rows, and all get the same ranks. Ranks travel, scores never do.
 
     Raises:
         ValueError: Nothing to rank, lengths differ, an index is outside the catalogue, a target is in its own history
@@ -72,9 +77,11 @@ def rank_targets(
 
     starts = _check_rows(histories, targets, users, n_items, exclude_seen)  # first row of each distinct history
     ends = np.append(starts[1:], n)
-    parts = []
-    with tqdm(total=n, desc=description, unit="target", disable=not progress) as bar:
-        for start in range(0, len(starts), batch_size):
+    parts, mine = [], dealt(range(0, len(starts), batch_size), process)
+    n_mine = sum(int(ends[min(start + batch_size, len(ends)) - 1] - starts[start]) for start in mine)
+    shown = progress and speaks(process)
+    with tqdm(total=n_mine, desc=description, unit="target", disable=not shown) as bar:
+        for start in mine:
             first, last = starts[start : start + batch_size], ends[start : start + batch_size]
             seen = [np.asarray(histories[row]) for row in first]
             scores = scorer(seen, users[first]) if takes_users else scorer(seen)
@@ -97,7 +104,7 @@ def rank_targets(
             )
             del scores  # else two batches exist while the next one is scored
             bar.update(len(score_rows))
-    return Ranks.concatenate(parts)
+    return Ranks.concatenate(collected(parts, process))
 
 
 def _check_rows(

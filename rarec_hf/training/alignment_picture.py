@@ -192,7 +192,13 @@ class AlignmentMapCallback(TrainerCallback):
         return cls(model, Shown.of(split, seed), folder, seed=seed)
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._draw(state)
+        file = self.folder / "numbers.json"
+        if state.global_step and file.exists():  # it goes on from a checkpoint
+            drawn = json.loads(file.read_text("utf-8"))
+            self.history = [row for row in drawn if row["step"] <= state.global_step]
+        of_this = not self.history or self.history[-1]["step"] < state.global_step
+        if not state.global_step or (of_this and float(state.epoch).is_integer()):
+            self._draw(state)  # at the start, or at the end of an epoch that was cut off before
 
     def on_epoch_end(self, args, state, control, **kwargs):
         self._draw(state)

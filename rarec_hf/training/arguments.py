@@ -195,6 +195,11 @@ class AlignmentArguments:
     alignment_negatives: int = _f(
         0, "Further items drawn evenly for each batch, beside the other samples' targets (sampled softmax)."
     )
+    gather_negatives: bool = _f(
+        True,
+        "In several processes: the negatives are the targets of the whole batch, as in one process of the same batch; "
+        "false: of each process's own part.",
+    )
     popularity_correction: bool = _f(True, "Correct in-batch negatives for how often items are drawn.")
     max_history_items: int = _f(5, "Titles in the user's prompt.")
     max_title_tokens: int = _f(24, "A longer title is cut.")

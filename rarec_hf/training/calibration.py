@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from torch import Tensor
 
 from ..modeling_rarec import RARecForSequentialRecommendation
@@ -11,7 +12,11 @@ from .ranking_trainer import RankingDataset
 
 
 def fit_gains(
-    model: RARecForSequentialRecommendation, data: RankingDataset, batch_size: int = 64, progress: bool = True
+    model: RARecForSequentialRecommendation,
+    data: RankingDataset,
+    batch_size: int = 64,
+    progress: bool = True,
+    process: PartialState | None = None,
 ) -> tuple[float, float]:
     """
     Sets the two gains of `"encoder_plus_llm"` to those under which the targets are likeliest.
@@ -22,6 +27,7 @@ def fit_gains(
 
     Args:
         data: histories with targets that neither the encoder nor the alignment was trained on.
+        process: reads its share of the histories; every process of `accelerate launch` must call this, and fits alike.
 
     Returns:
         the gains of text and readout states.
@@ -37,7 +43,7 @@ def fit_gains(
     head.set_gains(1.0, 1.0)
     histories = [data.histories[row] for row in range(len(data))]
     known = data.targets.users if model.id_encoder.takes_users else None
-    users, vectors = model.represent_users(histories, progress=progress, users=known)
+    users, vectors = model.represent_users(histories, progress=progress, users=known, process=process)
     items, item_vectors = model.catalogue_items().to(users.device), model.id_encoder.item_vectors().detach()
     targets = torch.as_tensor(np.asarray(data.targets.targets), device=users.device)
 

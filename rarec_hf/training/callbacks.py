@@ -112,6 +112,16 @@ class RecommendationSamplesCallback(TrainerCallback):
             for user, answer in zip(self.users, answers, strict=True)
         ]
 
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        """A training that goes on from a checkpoint evaluates again what came after it."""
+        path = self.folder / SAMPLES_FILE
+        if not state.global_step or not state.is_world_process_zero or not path.exists():
+            return
+        first, *sections = path.read_text("utf-8").split("\n## ")
+        until = [text for text in sections if int(re.match(r"Step (\d+)", text)[1]) <= state.global_step]
+        with replacing(path) as temporary:
+            temporary.write_text("\n## ".join([first, *until]), "utf-8")
+
     def on_evaluate(self, args, state, control, metrics: dict[str, float] | None = None, **kwargs):
         if not state.is_world_process_zero:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +13,12 @@ from transformers import AutoModel
 from ..data.sequences import Sequences
 from ..data.splits import Split, Targets
 from ..id_encoder import IDEncoderModel
+from ..whole_files import remove_whole
 from .arguments import EncoderArguments, RARecTrainingArguments
 from .id_encoder import train_id_encoder
 from .loaded_encoder import load_id_encoder
 from .ranking_trainer import RankingDataset
+from .stages import LOG_FILE, Stages
 
 INNER_ENCODER, OPPONENT_ENCODER = "id_encoder", "id_encoder_all_users"
 TEXT_ENCODER = "text_sasrec"
@@ -28,6 +31,7 @@ def prepare_encoders(
     work_folder: Path,
     texts: torch.Tensor | None = None,
     known: RankingDataset | None = None,
+    stages: Stages | None = None,
 ) -> tuple[IDEncoderModel, IDEncoderModel | None, list[dict]]:
     """
     The encoder inside RA-Rec, which never sees the alignment users, and the opponent, trained on all users' training
@@ -40,6 +44,7 @@ def prepare_encoders(
         texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): for `--encoder_type text_sasrec`.
         known (`RankingDataset`, *optional*): validation targets that gains and weights are fitted on later;
             `--encoder_refit` leaves those of their users out.
+        stages ([`Stages`], *optional*): what a cut-off run had finished is taken from there, and kept there.
 
     Returns:
         inner encoder, opponent or None, log history of the inner encoder's training.
@@ -72,17 +77,32 @@ def prepare_encoders(
     def trained(name: str, sequences: Sequences, validation: Targets | None, digest: str | None, epochs: float):
         inside = name == INNER_ENCODER
         settings = replace(arguments if inside else without_texts, encoder_epochs=epochs)
-        return train_id_encoder(
+        stage = name if validation is not None else f"{name}_refit"
+        if stages is not None and (kept := stages.kept(stage)) is not None:
+            log = json.loads((kept / LOG_FILE).read_text("utf-8"))
+            return AutoModel.from_pretrained(kept).to(stages.process.device).eval(), log
+        encoder, log = train_id_encoder(
             split,
             sequences,
             validation,
             settings,
-            work_folder / name,
+            work_folder / name if stages is None else stages.checkpoints(stage),
             training.seed,
             digest,
             training.disable_tqdm,
             texts if inside else None,
+            *(() if stages is None else (True,)),
         )
+        if stages is not None and stages.process.is_main_process:
+            with stages.keep(stage) as folder:
+                encoder.save_pretrained(folder)
+                (folder / LOG_FILE).write_text(json.dumps(log) + "\n", "utf-8")
+            if stages.checkpoints_folder(stage).exists():
+                remove_whole(stages.checkpoints_folder(stage))
+        if stages is not None:  # as the run that goes on will have it
+            stages.process.wait_for_everyone()
+            encoder = AutoModel.from_pretrained(stages.kept(stage)).to(encoder.device).eval()
+        return encoder, log
 
     most, users = arguments.encoder_epochs, split.encoder_users
     inner, history = trained(

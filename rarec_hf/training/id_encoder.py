@@ -8,15 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from accelerate.utils import set_seed as set_processes_seed
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ..data.splits import Split, Targets
 from ..id_encoder import IDEncoderModel, catalogue_digest, padded_histories
 from ..id_encoders import ID_ENCODERS
+from ..processes import several
 from .arguments import EncoderArguments
 from .ranking_trainer import RankingDataset, RankingTrainer
+from .shared_batches import SeededOrders, ShareOfBatch
 
 
 class SequenceDataset(Dataset):
@@ -168,6 +172,7 @@ def train_id_encoder(
     training_data: str | None,
     disable_tqdm: bool = False,
     texts: torch.Tensor | None = None,
+    resumable: bool = False,
 ) -> tuple[IDEncoderModel, list[dict]]:
     """
     Trains an ID encoder on `sequences` and keeps the epoch with the best validation NDCG@10.
@@ -177,6 +182,7 @@ def train_id_encoder(
         training_data (`str`, *optional*): digest of what it is trained on, kept in its config as provenance.
         texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): the items' text vectors, for a type
             that reads them.
+        resumable (`bool`): keep a whole checkpoint in `work_folder` after every epoch, and go on from the last.
 
     Returns:
         The encoder and the Trainer's log history.
@@ -205,9 +211,9 @@ def train_id_encoder(
         lr_scheduler_type=arguments.encoder_lr_scheduler,
         warmup_steps=arguments.encoder_warmup_steps,
         eval_strategy="epoch" if validation else "no",
-        save_strategy="epoch" if validation else "no",
+        save_strategy="epoch" if validation or resumable else "no",
         save_total_limit=2,
-        save_only_model=True,
+        save_only_model=not resumable,
         logging_strategy="epoch",
         load_best_model_at_end=bool(validation),
         metric_for_best_model="ndcg@10",
@@ -217,11 +223,19 @@ def train_id_encoder(
         report_to="none",
         disable_tqdm=disable_tqdm,
         seed=seed,
+        use_cpu=not torch.cuda.is_available(),  # as RARecTrainingArguments: processes know of each other by it
+        ddp_broadcast_buffers=None if texts is None else False,  # frozen, and as large as the catalogue
     )
     data = SequenceDataset(sequences, encoder.config.max_history)
     # Windows of like length together, so that little is computed for padding
-    generator = torch.Generator().manual_seed(seed)
-    sampler = LengthGroupedSampler(training.train_batch_size, lengths=data.lengths(), generator=generator)
+    lengths, batch_size = data.lengths(), training.train_batch_size * training.world_size
+    orders = SeededOrders(
+        len(data), lambda generator: get_length_grouped_indices(lengths, batch_size, generator=generator), seed
+    )
+    process = PartialState()
+    if several(process):
+        # Each position of a window is learnt from
+        collator = ShareOfBatch(collator, lambda window: len(window) - 1, process)
     trainer = IDEncoderTrainer(
         model=encoder,
         args=training,
@@ -230,9 +244,11 @@ def train_id_encoder(
         data_collator=collator,
         callbacks=[EarlyStoppingCallback(arguments.encoder_patience)] if validation else [],
         scorer=lambda: encoder_scorer(encoder),
-        sampler=sampler,
+        sampler=orders,
     )
-    trainer.train()
+    if several(process):
+        set_processes_seed(seed, device_specific=True)  # else all would drop the same places
+    trainer.go_on() if resumable else trainer.train()
     return encoder.eval(), trainer.state.log_history
 
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+from accelerate import PartialState
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from ..data import DataReport, load_interactions, load_movielens_latest_small, split_interactions
-from ..data.selection_report import SelectionReport
-from ..data.splits import Split, Targets
+from ..data.splits import Split
 from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..modeling_sasrec import SASRecConfig, SASRecModel
 from ..processing_rarec import RARecProcessor
-from .alignment_picture import AlignmentMapCallback
+from .alignment_stage import align, drawn_targets, gain_targets
 from .arguments import AlignmentArguments, DataArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
-from .calibration import fit_gains
-from .callbacks import RecommendationSamplesCallback
 from .encoder_stage import INNER_ENCODER, OPPONENT_ENCODER, TEXT_ENCODER, best_epoch, prepare_encoders
 from .estimate import estimate
-from .ranking_trainer import RankingDataset, RankingTrainer
-from .samples import AlignmentCollator, TextGroupedSampler
-from .text_stage import draw_samples, store_texts
+from .ranking_trainer import RankingDataset
 
 TEXT_SCORE = "encoder_plus_llm"
 
@@ -76,7 +70,7 @@ def read_item_texts(
     place): text states depend on none. [`align`] takes them from it.
     """
     model, _ = build_model(split, SASRecModel(SASRecConfig(n_items=split.interactions.n_items)), arguments, TEXT_SCORE)
-    model.prepare_texts(range(split.interactions.n_items), arguments.encode_batch_size, progress)
+    model.prepare_texts(range(split.interactions.n_items), arguments.encode_batch_size, progress, PartialState())
     return model
 
 
@@ -135,99 +129,6 @@ def build_model(
     return model, f"{source.address}, {str(dtype).removeprefix('torch.')} ({reason})"
 
 
-def align(
-    model: RARecForSequentialRecommendation,
-    split: Split,
-    arguments: AlignmentArguments,
-    training: RARecTrainingArguments,
-    texts: RARecForSequentialRecommendation | None = None,
-    folder: Path | None = None,
-    known: RankingDataset | None = None,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> tuple[list[dict], dict, SelectionReport]:
-    """
-    Stage two: draws the alignment samples, reads the texts they need, trains the alignment module, encodes the
-    catalogue, and fits the gains of the LLM's parts on validation targets. With `--load_best_model_at_end` the weights
-    are those of the evaluation with the best `--metric_for_best_model`.
-
-    Args:
-        texts ([`RARecForSequentialRecommendation`], *optional*): of [`read_item_texts`], so that no item's text is
-            read twice for its vector.
-        folder (`Path`, *optional*): where `--alignment_map` draws and `--recommendation_samples` writes; without it
-            the first draws nothing and the second writes into `training.output_dir`.
-        known (`RankingDataset`, *optional*): what the gains are fitted on instead of [`gain_targets`]; the ID encoder
-            must not have seen it.
-        callbacks (`Sequence[TrainerCallback]`): further ones; metrics come to their `on_evaluate` as `eval_ndcg@10`
-            and the like.
-
-    Returns:
-        the Trainer's log history, what was drawn and fitted as counts, and the report of the drawn samples.
-    """
-    if training.per_device_train_batch_size < 2:
-        raise ValueError(
-            f"--per_device_train_batch_size must be at least 2, got {training.per_device_train_batch_size}: the "
-            "negatives are the targets of the batch's other samples."
-        )
-    set_seed(training.seed)
-    data, selection = draw_samples(split, arguments, training.seed, model.processor)
-    drawn: dict[str, int | float] = dict(selection.counts) | {"user_texts": len(data.texts.texts)}
-    if arguments.text_states_gib:
-        plan = store_texts(model, data, arguments, not training.disable_tqdm)
-        drawn |= {"texts_stored": plan.stored + len(plan.to_store), "texts_on_the_fly": plan.over_budget}
-    if texts is not None and model.score_head.uses_text:
-        model.take_texts_of(texts)
-    else:
-        items = data.items(model.config.pooled_history)
-        model.prepare_texts(items, arguments.encode_batch_size, not training.disable_tqdm)
-
-    def scorer():
-        model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
-        return model.scorer()
-
-    trainer = RankingTrainer(
-        model=model,
-        args=training,
-        train_dataset=data,
-        eval_dataset=RankingDataset(split.interactions, split.validation_of(split.alignment_users)),
-        data_collator=AlignmentCollator(
-            model.processor,
-            model.config.id_encoder_config.max_history,
-            data.log_q,
-            data.texts,
-            arguments.alignment_negatives,
-        ),
-        scorer=scorer,
-        sampler=TextGroupedSampler(data.texts, training.train_batch_size, training.seed),
-        callbacks=list(callbacks),
-    )
-    if training.early_stopping_patience:
-        trainer.add_callback(EarlyStoppingCallback(training.early_stopping_patience))
-    if training.recommendation_samples:
-        trainer.add_callback(
-            RecommendationSamplesCallback(
-                model,
-                trainer.eval_dataset,
-                folder or training.output_dir,
-                training.recommendation_samples,
-                seed=training.seed,
-                trackers=trainer.callback_handler.callbacks,
-            )
-        )
-    if arguments.alignment_map and folder is not None:
-        trainer.add_callback(AlignmentMapCallback.of(model, split, folder / "alignment_map", training.seed))
-    trainer.train()
-    if training.load_best_model_at_end:
-        drawn["best_step"] = trainer.state.best_global_step
-    model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
-    if known is None:
-        known = gain_targets(split, arguments.gain_users, training.seed)
-    if model.score_head.uses_encoder and known is not None:
-        text, readout = fit_gains(model, known, progress=not training.disable_tqdm)
-        drawn |= {"gain_users": len(np.unique(known.targets.users)), "text_gain": round(text, 3)}
-        drawn["readout_gain"] = round(readout, 3)
-    return trainer.state.log_history, drawn, selection
-
-
 def dry_run(split: Split, arguments: AlignmentArguments, training: RARecTrainingArguments) -> str:
     """What the run will take, in words; loads the backbone and tries it for a moment, trains nothing."""
     encoder = SASRecModel(SASRecConfig(n_items=split.interactions.n_items))
@@ -237,32 +138,25 @@ def dry_run(split: Split, arguments: AlignmentArguments, training: RARecTraining
     return f"Backbone: {line}\n{estimate(model, split, arguments, training, n_users)}"
 
 
-def gain_targets(split: Split, n_users: int, seed: int) -> RankingDataset | None:
-    """The validation targets that weights are fitted on; None where none shall be."""
-    if not n_users:
-        return None
-    return RankingDataset(split.interactions, drawn_targets(split.validation, n_users, seed))
-
-
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:
     """The test targets of all users, or of a seeded draw of `n_users` of them."""
     return RankingDataset(split.interactions, drawn_targets(split.test, n_users, seed))
-
-
-def drawn_targets(targets: Targets, n_users: int, seed: int) -> Targets:
-    """All targets of `n_users` of the users, drawn with the seed; all if there are no more."""
-    users, row_user = np.unique(targets.users, return_inverse=True)
-    if not 0 < n_users < len(users):
-        return targets
-    drawn = np.zeros(len(users), dtype=bool)
-    drawn[np.random.default_rng(seed).choice(len(users), n_users, replace=False)] = True
-    return targets.take(drawn[row_user])
 
 
 def ranking_rule(split: Split, exclude_seen: bool = True) -> str:
     """How the split was made and how its targets are ranked: what a reader of the table must know."""
     seen = "seen items removed" if exclude_seen else "seen items not removed"
     return f"{split.rule} Ranked over the full catalogue, {seen}; a tie counts by the mean over its places."
+
+
+def take_checkpoints(source: Path, target: Path) -> None:
+    """What a `Trainer` left, whole checkpoints and logs for TensorBoard, into the run's folder; linked, not copied."""
+    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, target / path.relative_to(source))
+        except OSError:  # a file system without links
+            shutil.copyfile(path, target / path.relative_to(source))
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -292,5 +186,6 @@ __all__ = [
     "read_item_texts",
     "remove_checkpoints",
     "save_data",
+    "take_checkpoints",
     "test_users",
 ]

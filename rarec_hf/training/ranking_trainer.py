@@ -6,14 +6,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
-from transformers import Trainer
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
 from ..data.splits import Targets
 from ..evaluation.evaluator import rank_targets
 from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
+from ..processes import several
+from ..whole_files import remove_whole, write_manifest, writing
 from .push_callback import WholePushCallback
+from .shared_batches import SeededOrders
+from .stages import last_checkpoint
 
 LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log line is for reading
 
@@ -42,7 +50,8 @@ class RankingDataset(Dataset):
         progress: bool = True,
         exclude_seen: bool = True,
     ) -> Ranks:
-        """Ranks of the targets over the full catalogue, seen items removed or not; see [`rank_targets`]."""
+        """Ranks of the targets over the full catalogue, seen items removed or not, by all processes of `accelerate
+        launch` together; see [`rank_targets`]."""
         return rank_targets(
             scorer,
             self.histories,
@@ -53,6 +62,7 @@ class RankingDataset(Dataset):
             batch_size=batch_size,
             description=description,
             progress=progress,
+            process=PartialState(),
         )
 
 
@@ -76,21 +86,70 @@ class RankingTrainer(Trainer):
 
     Args:
         scorer: makes a scorer `histories -> (n, n_items)` of the model as it is at that moment.
-        sampler (`Sampler`, *optional*): the order of the training samples; random otherwise.
+        sampler ([`SeededOrders`], *optional*): the order of the training samples, the same in every process; random
+            otherwise. With it, each process of `accelerate launch` is given every global batch, and `data_collator`
+            takes its part: so many samples as one process would be given stand in a batch, the last one included.
     """
 
-    def __init__(self, *args, scorer: Callable[[], Callable], sampler: Sampler | None = None, **kwargs):
+    def __init__(self, *args, scorer: Callable[[], Callable], sampler: SeededOrders | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_callback(WholePushCallback())
+        self.add_callback(_LogWithCheckpoint())
         self.scorer, self.sampler = scorer, sampler
         self._parts: dict[str, list[float]] = {}
+        if sampler is not None:
+            self.add_callback(_EpochsOrder(sampler))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        share = inputs.pop("share", None)
         output = model(**inputs)
         for name in ("ranking_loss", "alignment_loss"):
             if model.training and output.get(name) is not None:
                 self._parts.setdefault(name, []).append(output[name].item())
-        return (output.loss, output) if return_outputs else output.loss
+        loss = output.loss
+        if share is not None:
+            loss = loss * share
+        elif "own_rows" in inputs:  # gradients of own rows only: their sum is wanted, and the mean will be taken
+            loss = loss.detach() + self.args.world_size * (loss - loss.detach())
+        return (loss, output) if return_outputs else loss
+
+    def go_on(self):
+        """Trains from the latest whole checkpoint in `args.output_dir`, from the start if there is none."""
+        last = last_checkpoint(Path(self.args.output_dir), PartialState())
+        self.args.restore_callback_states_from_checkpoint = last is not None
+        return self.train(resume_from_checkpoint=last)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """With a manifest, and older checkpoints removed after it only: one is whole at any time."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        folder = Path(self.args.output_dir)
+        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        try:
+            with writing(checkpoint):
+                super()._save_checkpoint(model, trial)
+                PartialState().wait_for_everyone()  # each process has its own random numbers
+                if self.args.should_save:
+                    write_manifest(checkpoint)
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save and limit:
+            best = self.state.best_model_checkpoint
+            found = sort_checkpoints(str(folder), best_model_checkpoint=best)  # the best stands before the latest
+            for old in found[: -max(limit, 1 if best in (None, str(checkpoint)) else 2)]:
+                remove_whole(Path(old))
+
+    def get_train_dataloader(self) -> DataLoader:
+        if self.sampler is None or self.args.world_size == 1:
+            return super().get_train_dataloader()
+        return DataLoader(
+            self.train_dataset,
+            self._train_batch_size * self.args.world_size,
+            sampler=self.sampler,
+            collate_fn=self.data_collator,
+            drop_last=self.args.dataloader_drop_last,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
     def _get_train_sampler(self, train_dataset=None):
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
@@ -102,7 +161,10 @@ class RankingTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "loss" in logs:
-            logs |= {name: float(np.mean(values)) for name, values in self._parts.items()}
+            means = torch.tensor([float(np.mean(values)) for values in self._parts.values()], dtype=torch.float64)
+            if several(process := PartialState()) and len(means):
+                means = reduce(means.to(process.device), "mean")
+            logs |= dict(zip(self._parts, means.tolist(), strict=True))
             self._parts.clear()
         super().log(logs, *args, **kwargs)
 
@@ -119,6 +181,23 @@ class RankingTrainer(Trainer):
         self.log({f"{metric_key_prefix}_{name}": values[name] for name in LOGGED})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+class _LogWithCheckpoint(TrainerCallback):
+    """Losses since the last log line are in no checkpoint: a line with each, and none is lost when a run goes on."""
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        control.should_log |= control.should_save
+
+    on_epoch_end = on_step_end
+
+
+class _EpochsOrder(TrainerCallback):
+    def __init__(self, orders: SeededOrders):
+        self.orders = orders
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self.orders.set_epoch(int(state.epoch or 0))
 
 
 __all__ = ["RankingDataset", "RankingTrainer"]

@@ -14,18 +14,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from .. import __version__
+from ..processes import speaks
 
 ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = ("torch", "transformers", "accelerate", "huggingface_hub", "numpy")
 
 
 @contextmanager
-def run_folder(target: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+def run_folder(
+    target: str | os.PathLike, overwrite: bool = False, process: PartialState | None = None
+) -> Iterator[Path]:
     """
     A folder to work in, beside `target`, that takes `target`'s name once the block ends without an error and is
     removed otherwise.
+
+    Args:
+        process (`PartialState`, *optional*): every process of `accelerate launch` must call this; all work in one
+            folder, and the main one makes, names and removes it.
 
     Raises:
         FileExistsError: `target` holds something and `overwrite` is not set. An old folder is only removed after the
@@ -38,10 +46,19 @@ def run_folder(target: str | os.PathLike, overwrite: bool = False) -> Iterator[P
             "after a successful run."
         )
     work = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    if process is not None:
+        process.wait_for_everyone()  # all have looked whether the target is there
+    if speaks(process):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    if process is not None:
+        process.wait_for_everyone()
     try:
         yield work
+        if process is not None:
+            process.wait_for_everyone()
+        if not speaks(process):
+            return
         old = target.with_name(f"{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():
@@ -49,7 +66,8 @@ def run_folder(target: str | os.PathLike, overwrite: bool = False) -> Iterator[P
         os.replace(work, target)
         shutil.rmtree(old, ignore_errors=True)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if speaks(process):
+            shutil.rmtree(work, ignore_errors=True)
 
 
 class PeakMemory:

@@ -3,16 +3,20 @@ negatives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, Sampler
+from accelerate import PartialState
+from torch.utils.data import Dataset
 
 from ..data.interactions import Interactions
 from ..data.sequences import covered
 from ..data.splits import Targets
+from ..processes import chunk, several
 from ..processing_rarec import RARecProcessor, SharedTexts
+from .shared_batches import SeededOrders
 
 
 class AlignmentDataset(Dataset):
@@ -74,6 +78,9 @@ class AlignmentCollator:
         texts ([`SharedTexts`], *optional*): the data set's; a text stands once in a batch, however many samples read
             it.
         n_negatives (`int`): further items drawn evenly from the catalogue for each batch.
+        process (`PartialState`, *optional*): every process is given the whole batch and makes inputs of its part of
+            the users and of the items; `own_rows` says how many these are, and `targets`, `negatives` and `item_log_q`
+            are of the whole. The model puts all together.
     """
 
     def __init__(
@@ -83,28 +90,35 @@ class AlignmentCollator:
         log_q: np.ndarray | None = None,
         texts: SharedTexts | None = None,
         n_negatives: int = 0,
+        process: PartialState | None = None,
     ):
         self.processor, self.max_history, self.log_q, self.texts = processor, max_history, log_q, texts
-        self.n_negatives = n_negatives
+        self.n_negatives, self.process = n_negatives, process
 
     def __call__(self, samples: Sequence[dict]) -> dict[str, torch.Tensor]:
         chosen = np.array([sample["target"] for sample in samples])
-        drawn = torch.randint(0, len(self.processor.item_ids), (self.n_negatives,)).numpy()
+        users = np.array([sample.get("user", -1 - n) for n, sample in enumerate(samples)])
+        # Drawn from what the batch holds: alike in every process, and again when a run goes on within an epoch
+        generator = torch.Generator().manual_seed(zlib.crc32(np.stack([chosen, users]).tobytes()))
+        drawn = torch.randint(0, len(self.processor.item_ids), (self.n_negatives,), generator=generator).numpy()
         items = np.unique(np.concatenate([chosen, drawn]))
         targets = np.searchsorted(items, chosen)
         negatives = np.stack([~np.isin(items, sample["history"]) for sample in samples])
         negatives[np.arange(len(samples)), targets] = False
-        users = np.array([sample.get("user", -1 - n) for n, sample in enumerate(samples)])
         first, second = np.nonzero(users[:, None] == users)
         negatives[first, targets[second]] = False
+        own, own_items = chunk(len(samples), self.process), chunk(len(items), self.process)
+        mine = [samples[row] for row in own] or samples[:1]  # a process without its own reads one for nothing
         shared = None
         if self.texts is not None:
-            used, rows = np.unique([sample["text"] for sample in samples], return_inverse=True)
-            ends = [sample["text_end"] for sample in samples]
+            used, rows = np.unique([sample["text"] for sample in mine], return_inverse=True)
+            ends = [sample["text_end"] for sample in mine]
             shared = SharedTexts([self.texts.texts[text] for text in used], rows.tolist(), ends)
-        batch = self.processor.user_inputs([sample["history"] for sample in samples], self.max_history, shared=shared)
-        batch |= self.processor.item_inputs(items)
+        batch = self.processor.user_inputs([sample["history"] for sample in mine], self.max_history, shared=shared)
+        batch |= self.processor.item_inputs(items[own_items.start : own_items.stop] if own_items else items[:1])
         batch |= {"targets": torch.as_tensor(targets), "negatives": torch.as_tensor(negatives)}
+        if several(self.process):
+            batch["own_rows"] = (len(own), len(own_items))
         if self.log_q is not None:
             # How often an item is expected in a batch, as a target or drawn, for each sample of the batch
             drawn_evenly = self.n_negatives / (len(self.processor.item_ids) * len(samples))
@@ -114,41 +128,36 @@ class AlignmentCollator:
         return batch
 
 
-class TextGroupedSampler(Sampler[int]):
+def text_grouped_orders(texts: SharedTexts, batch_size: int, seed: int) -> SeededOrders:
     """
     Sample rows in a new random order each epoch: those of one text side by side, and texts of like length near each
     other, so that little is computed for padding.
 
     Args:
         texts ([`SharedTexts`]): which text each sample reads.
-        batch_size (`int`): samples a batch; lengths are compared within fifty of them.
+        batch_size (`int`): samples a batch, of all processes together; lengths are compared within fifty of them.
         seed (`int`): of the first epoch; the next ones follow.
     """
+    lengths = torch.tensor([len(text) for text in texts.texts])
+    rows_of: list[list[int]] = [[] for _ in texts.texts]
+    for row, text in enumerate(texts.rows):
+        rows_of[text].append(row)
+    n_samples = len(texts.rows)
 
-    def __init__(self, texts: SharedTexts, batch_size: int, seed: int):
-        self.lengths = torch.tensor([len(text) for text in texts.texts])
-        self.rows_of: list[list[int]] = [[] for _ in texts.texts]
-        for row, text in enumerate(texts.rows):
-            self.rows_of[text].append(row)
-        self.batch_size, self.n_samples = batch_size, len(texts.rows)
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return self.n_samples
-
-    def __iter__(self) -> Iterator[int]:
+    def draw(generator: torch.Generator) -> list[int]:
         rows: list[int] = []
-        order = torch.randperm(len(self.lengths), generator=self.generator)
-        a_text = max(1, round(self.n_samples / max(1, len(self.lengths))))
-        for part in order.split(max(1, 50 * self.batch_size // a_text)):
-            for text in part[self.lengths[part].argsort(stable=True)].tolist():
-                mine = torch.randperm(len(self.rows_of[text]), generator=self.generator)
-                rows += [self.rows_of[text][place] for place in mine.tolist()]
-        batches = [rows[start : start + self.batch_size] for start in range(0, len(rows), self.batch_size)]
+        order = torch.randperm(len(lengths), generator=generator)
+        a_text = max(1, round(n_samples / max(1, len(lengths))))
+        for part in order.split(max(1, 50 * batch_size // a_text)):
+            for text in part[lengths[part].argsort(stable=True)].tolist():
+                mine = torch.randperm(len(rows_of[text]), generator=generator)
+                rows += [rows_of[text][place] for place in mine.tolist()]
+        batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
         *whole, last = batches if batches else [[]]
-        for place in torch.randperm(len(whole), generator=self.generator).tolist():
-            yield from whole[place]
-        yield from last  # a short batch anywhere else would shift the others
+        shuffled = [whole[place] for place in torch.randperm(len(whole), generator=generator).tolist()]
+        return [row for batch in [*shuffled, last] for row in batch]  # a short batch elsewhere would shift the others
+
+    return SeededOrders(n_samples, draw, seed)
 
 
-__all__ = ["AlignmentCollator", "AlignmentDataset", "TextGroupedSampler"]
+__all__ = ["AlignmentCollator", "AlignmentDataset", "text_grouped_orders"]

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
 from ..catalogue_index import recency_pooled
 from ..data.splits import Split
@@ -44,7 +45,7 @@ def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 
     if model.score_head.uses_text:
         texts = model.catalogue_texts()
     else:
-        states = model.encode_texts(range(len(model.processor.item_ids)), batch_size, progress)
+        states = model.encode_texts(range(len(model.processor.item_ids)), batch_size, progress, PartialState())
         n_layers = len(config.text_layers)
         head = EncoderPlusLLMScore(states.shape[1] // n_layers, config.text_dim, config.score_dim, n_layers)
         head.fit_whitening(states, config.text_ridge)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rarec_hf.processing_rarec import SharedTexts
-from rarec_hf.training.samples import AlignmentCollator, AlignmentDataset, TextGroupedSampler
+from rarec_hf.training.samples import AlignmentCollator, AlignmentDataset, text_grouped_orders
 
 
 @pytest.fixture
@@ -69,10 +69,10 @@ def test_samples_of_a_text_stand_together_and_lengths_are_alike():
     texts = [[0] * int(length) for length in rng.integers(1, 100, 400)]
     rows = np.repeat(np.arange(400), rng.integers(1, 4, 400)).tolist()
     shared = SharedTexts(texts, rows, [len(texts[row]) for row in rows])
-    sampler = TextGroupedSampler(shared, batch_size=8, seed=0)
+    sampler = text_grouped_orders(shared, batch_size=8, seed=0)
     first, second = list(sampler), list(sampler)
     assert sorted(first) == sorted(second) == list(range(len(rows))) and first != second and len(sampler) == len(rows)
-    assert first == list(TextGroupedSampler(shared, batch_size=8, seed=0))
+    assert first == list(text_grouped_orders(shared, batch_size=8, seed=0))
     batches = [first[start : start + 8] for start in range(0, len(first), 8)]
     padded = sum(len(batch) * max(shared.ends[row] for row in batch) for batch in batches)
     assert padded < 1.15 * sum(shared.ends)
@@ -94,14 +94,13 @@ def test_the_later_targets_of_a_user_are_no_negatives_of_the_earlier(make_proces
 
 
 def test_further_negatives_are_drawn_evenly_and_corrected_for(make_processor):
-    torch.manual_seed(0)
     samples = [{"history": np.array([1, 2]), "target": 5}, {"history": np.array([3]), "target": 7}]
     shares = np.full(12, 1e-9, dtype=np.float32)
     shares[[5, 7]] = 0.5
     collate = AlignmentCollator(make_processor(), 8, np.log(shares), n_negatives=4)
     seen = np.zeros(12)
-    for _ in range(300):
-        batch = collate(samples)
+    for number in range(300):
+        batch = collate([{**sample, "user": 2 * number + row} for row, sample in enumerate(samples)])
         items = batch["items"]
         assert items[batch["targets"]].tolist() == [5, 7] and len(items) == len(set(items.tolist()))
         seen[items] += 1
@@ -111,6 +110,10 @@ def test_further_negatives_are_drawn_evenly_and_corrected_for(make_processor):
     others = np.delete(np.arange(12), [5, 7])
     assert seen[[5, 7]].tolist() == [300, 300]
     np.testing.assert_allclose(seen[others] / 300, 1 - (11 / 12) ** 4, atol=0.09)
+    with torch.random.fork_rng():  # the same batch draws the same, whatever else was drawn
+        torch.rand(3)
+        again = collate([{**sample, "user": 2 * number + row} for row, sample in enumerate(samples)])
+    assert torch.equal(again["items"], items)
     at = {int(i): float(q) for i, q in zip(items, batch["item_log_q"], strict=True)}
     assert at[5] == pytest.approx(np.log(0.5 + 4 / 12 / 2), abs=1e-5)
     assert all(q == pytest.approx(np.log(4 / 12 / 2), abs=1e-5) for i, q in at.items() if i not in (5, 7))
