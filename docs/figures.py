@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,7 @@ def attention(path: Path) -> Path:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for path in (overview(FOLDER / "how_it_works.png"), attention(FOLDER / "attention.png")):
         print(path)
 
