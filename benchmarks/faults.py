@@ -64,7 +64,7 @@ def save_inputs(folder: Path) -> list[str]:
         *("--alignment_samples", "0", "--alignment_negatives", "4", "--num_train_epochs", "3", "--logging_steps", "3"),
         *("--per_device_train_batch_size", "8", "--save_strategy", "steps", "--save_steps", "4"),
         *("--save_total_limit", "2", "--eval_strategy", "steps", "--eval_steps", "4", "--load_best_model_at_end"),
-        *("--early_stopping_patience", "9", "--recommendation_samples", "2", "--alignment_map", "true"),
+        *("--early_stopping_patience", "9", "--recommendation_samples", "2"),
     ]
 
 
