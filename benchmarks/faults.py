@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -37,12 +38,12 @@ TIMES = ("seconds", "minutes", "peak_anonymous_memory_gib")
 class Kill:
     """
     Args:
-        moment (`float`): seconds after the run's folder appeared.
+        moment (`str`): seconds after the run's folder appeared, or which time it brought a file to the disk.
         there (`list[str]`): what was kept.
         differs (`list[str]`): files that differ after the run was given again.
     """
 
-    moment: float
+    moment: str
     there: list[str]
     differs: list[str]
 
@@ -63,12 +64,13 @@ def save_inputs(folder: Path) -> list[str]:
         *("--alignment_samples", "0", "--alignment_negatives", "4", "--num_train_epochs", "3", "--logging_steps", "3"),
         *("--per_device_train_batch_size", "8", "--save_strategy", "steps", "--save_steps", "4"),
         *("--save_total_limit", "2", "--eval_strategy", "steps", "--eval_steps", "4", "--load_best_model_at_end"),
-        *("--early_stopping_patience", "9", "--recommendation_samples", "2", "--alignment_map", "true"),
+        *("--early_stopping_patience", "9", "--recommendation_samples", "2"),
     ]
 
 
-def start(options: list[str], log: Path) -> int:
-    """The main job in a process of its own; returns its id."""
+def start(options: list[str], log: Path, last_write: int = 0) -> int:
+    """The main job in a process of its own, which kills itself when it is about to bring a file to the disk for the
+    `last_write`-th time; returns its id."""
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -79,7 +81,17 @@ def start(options: list[str], log: Path) -> int:
         os.dup2(file, 1)
         os.dup2(file, 2)
         sys.argv = ["train.py", *options]
+        writes, to_disk = itertools.count(1), os.fsync
+
+        def fsync(handle: int) -> None:
+            number = next(writes)
+            if number == last_write:
+                os.kill(os.getpid(), signal.SIGKILL)
+            to_disk(handle)
+
+        os.fsync = fsync
         runpy.run_path(str(ROOT / "examples" / "train.py"), run_name="__main__")
+        (log.parent / "writes").write_text(str(next(writes) - 1))
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -137,16 +149,24 @@ def faults(n_kills: int, seed: int, folder: Path, tell=print) -> list[Kill]:
     if differs := _differences(expected, contents(target)):
         raise SystemExit(f"Two undisturbed runs differ already: {differs}")
     shutil.rmtree(target)
-    tell(f"Undisturbed: {seconds:.1f} s, {len(expected)} files, the same twice.")
+    n_writes = int((folder / "writes").read_text())
+    tell(f"Undisturbed: {seconds:.1f} s, {n_writes} writes, {len(expected)} files, the same twice.")
     kills, rng = [], random.Random(seed)
     for number in range(n_kills):
-        # One in each n-th part of the run, so that all stages have their share
-        moment = (number + rng.random()) / n_kills * seconds
-        pid = start(options, log)
-        began = _wait_for(partial, pid)
-        time.sleep(max(0.0, began + moment - time.perf_counter()))
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        # One in each n-th part of the run, so that all stages have their share; by turns at a write, where most can go
+        # wrong, and at any time
+        part = (number + rng.random()) / n_kills
+        if number % 2 == 0:
+            last_write = 1 + int(part * n_writes)
+            moment = f"at write {last_write} of {n_writes}"
+            os.waitpid(start(options, log, last_write), 0)
+        else:
+            moment = f"after {part * seconds:.2f} s"
+            pid = start(options, log)
+            began = _wait_for(partial, pid)
+            time.sleep(max(0.0, began + part * seconds - time.perf_counter()))
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         there = ["the end"] if target.exists() else kept(stages)
         if not target.exists():
             finish(options, log)
@@ -155,7 +175,7 @@ def faults(n_kills: int, seed: int, folder: Path, tell=print) -> list[Kill]:
         if not (there == ["the end"]):
             differs += left
         kills.append(Kill(moment, there, differs))
-        tell(f"{number + 1:>3}. killed after {moment:.2f} s, kept {there}: {differs or 'equal'}")
+        tell(f"{number + 1:>3}. killed {moment}, kept {there}: {differs or 'equal'}")
         shutil.rmtree(target)
         shutil.rmtree(stages, ignore_errors=True)
     return kills
@@ -181,13 +201,11 @@ def markdown(kills: list[Kill], seed: int) -> str:
         f"`python -m benchmarks.faults --kills {len(kills)} --seed {seed}`: {equal} of {len(kills)} runs that "
         "were killed and given again left what an undisturbed run leaves, byte by byte.",
         "",
-        "| Killed after s | Kept | Files that differ |",
-        "| ---: | :--- | :--- |",
+        "| Killed | Kept | Files that differ |",
+        "| :--- | :--- | :--- |",
     ]
     for kill in kills:
-        lines.append(
-            f"| {kill.moment:.2f} | {', '.join(kill.there) or 'nothing'} | {', '.join(kill.differs) or 'none'} |"
-        )
+        lines.append(f"| {kill.moment} | {', '.join(kill.there) or 'nothing'} | {', '.join(kill.differs) or 'none'} |")
     return "\n".join(lines) + "\n"
 
 

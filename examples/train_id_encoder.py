@@ -20,6 +20,7 @@ from rarec_hf.training import job, table
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
 from rarec_hf.training.run_folder import run_folder
+from rarec_hf.training.stages import Stages, run_key
 
 
 def main() -> None:
@@ -31,6 +32,10 @@ def main() -> None:
     process = PartialState()
     with run_folder(final, alignment.overwrite_output_dir, process) as folder:
         split = job.load_data(data, training.seed)
+        key = run_key(
+            data, encoder, alignment, training, data=split.interactions.fingerprint(), processes=process.num_processes
+        )
+        stages = Stages(final, key, process, alignment.overwrite_output_dir)
         if process.is_main_process:
             job.save_data(split, folder)
         process.print(
@@ -42,7 +47,7 @@ def main() -> None:
         if encoder.encoder_type == job.TEXT_ENCODER:
             texts = job.read_item_texts(split, alignment, not training.disable_tqdm).catalogue_texts()
         known = job.gain_targets(split, alignment.gain_users, training.seed)
-        inner, opponent, history = job.prepare_encoders(split, encoder, training, folder, texts, known)
+        inner, opponent, history = job.prepare_encoders(split, encoder, training, folder, texts, known, stages)
         test = job.test_users(split, alignment.eval_users, training.seed)
         report = EvaluationReport(
             rule=job.ranking_rule(split, alignment.exclude_seen), reference=encoder_name(opponent)
@@ -59,8 +64,8 @@ def main() -> None:
         opponent.save_pretrained(folder / job.OPPONENT_ENCODER)
         report.save(folder)
         plot_learning_curve(history, folder / "learning_curve_id_encoder.png")
-        job.remove_checkpoints(folder)
         print("\n" + report.to_markdown())
+    stages.remove()
     print(
         f"The encoders: {final}\nTry next:\n  python examples/train.py --id_encoder {final} --output_dir outputs/rarec"
     )

@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import Tensor
 
 from .attention_layout import TEXT, Columns
 from .backbone_pass import run_backbone
 from .catalogue_index import length_sorted_batches
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
-from .processes import dealt
+from .processes import PartialState, dealt
 from .processing_rarec import SharedTexts, UserText, padded_texts
 
 

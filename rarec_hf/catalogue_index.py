@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,7 +18,7 @@ from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
 from .packed_texts import text_key
-from .processes import dealt, filled, several, speaks
+from .processes import PartialState, dealt, filled, several, speaks
 from .processing_rarec import padded_texts
 from .whole_files import replacing
 

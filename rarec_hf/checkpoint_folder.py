@@ -24,7 +24,7 @@ from .backbone_wheel import BackboneNotFoundError
 from .hub_upload import NEVER_UPLOADED, HubPush, file_states, ignore_in_uploads
 from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
 from .remote_code import code_beside
-from .whole_files import replacing
+from .whole_files import reading, replacing
 
 logger = logging.get_logger(__name__)
 
@@ -164,6 +164,7 @@ class CheckpointFolderMixin:
         Raises:
             ValueError: weights are missing, unexpected or of another shape, or the backbone is not the one the
                 alignment was trained on.
+            DamagedFileError: a file is truncated or holds something else; it is named.
             OSError: the folder, the repository, its revision or the backbone cannot be found, or the token is refused.
         """
         path = str(pretrained_model_name_or_path)
@@ -219,11 +220,17 @@ def _file(path: str, name: str, hub: dict[str, Any], required: bool = False) -> 
 def _weights(path: str, hub: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of `model.safetensors`, or of the shards that `max_shard_size` made of it."""
     if (file := _file(path, SAFE_WEIGHTS_NAME, hub)) is not None:
-        return load_file(file)
+        return _tensors(file)
     if (index := _file(path, SAFE_WEIGHTS_INDEX_NAME, hub)) is None:
-        return load_file(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
-    shards, _ = get_checkpoint_shard_files(path, index, **hub)
-    return {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
+        return _tensors(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
+    with reading(index):
+        shards, _ = get_checkpoint_shard_files(path, index, **hub)
+    return {name: tensor for shard in shards for name, tensor in _tensors(shard).items()}
+
+
+def _tensors(file: str) -> dict[str, Tensor]:
+    with reading(file):
+        return load_file(file)
 
 
 def _representations(
@@ -233,7 +240,7 @@ def _representations(
     Item representations and what they were made of. None, with a warning, if they do not fit these weights: Trainer
     pushes new weights into a repository that holds an earlier run's.
     """
-    with safe_open(file, "pt") as content:
+    with reading(file), safe_open(file, "pt") as content:
         items, made_by = content.get_tensor("items"), (content.metadata() or {}).get("made_by")
         keys = content.get_tensor("keys") if "keys" in content.keys() else None
     expected = (model.config.id_encoder_config.n_items, model.score_head.width)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
-from accelerate import PartialState
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers import initialization as init
@@ -22,7 +21,7 @@ from .configuration_rarec import RARecConfig
 from .id_encoders import ID_ENCODERS
 from .new_items import NewItemsMixin
 from .objectives import OBJECTIVES
-from .processes import gathered_rows
+from .processes import PartialState, gathered_rows
 from .reading import ReadingMixin
 from .recommendation import RecommendationMixin
 from .scoring import SCORES, TrainedHeads

@@ -11,9 +11,13 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import gather, gather_object, pad_across_processes, reduce
 from torch import Tensor
+
+try:
+    from accelerate import PartialState
+    from accelerate.utils import gather, gather_object, pad_across_processes, reduce
+except ImportError:  # the code in a model's folder, on a machine without it: one process, which needs none of these
+    PartialState = None
 
 T = TypeVar("T")
 
@@ -76,4 +80,4 @@ def gathered_rows(rows: Tensor, n_mine: int, process: PartialState | None) -> Te
     return torch.cat(parts) + 0.0 * rows[n_mine:].sum() if n_mine < len(rows) else torch.cat(parts)
 
 
-__all__ = ["chunk", "collected", "dealt", "filled", "gathered_rows", "several", "speaks"]
+__all__ = ["PartialState", "chunk", "collected", "dealt", "filled", "gathered_rows", "several", "speaks"]

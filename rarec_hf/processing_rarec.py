@@ -18,7 +18,7 @@ from transformers.utils.hub import resolve_revision
 
 from .id_encoder import padded_histories
 from .prompts import PromptTemplates
-from .whole_files import replacing
+from .whole_files import reading, replacing
 
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -351,10 +351,13 @@ class RARecProcessor(ProcessorMixin):
         kwargs["revision"] = resolve_revision(path, kwargs.get("revision"), **asked)  # all files of one commit
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         found = {name: cached_file(path, name, **hub) for name in (SETTINGS_FILE, ITEMS_FILE)}
-        settings = json.loads(Path(found[SETTINGS_FILE]).read_text("utf-8"))
-        table = json.loads(Path(found[ITEMS_FILE]).read_text("utf-8"))
+        with reading(found[SETTINGS_FILE]):
+            settings = json.loads(Path(found[SETTINGS_FILE]).read_text("utf-8"))
+        with reading(found[ITEMS_FILE]):
+            table = json.loads(Path(found[ITEMS_FILE]).read_text("utf-8"))
         # The tokenizer's own files say what it is: no look at `config.json`, which may name code that must be trusted
-        tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig(), **kwargs)
+        with reading(f"A file of the tokenizer in {path}"):
+            tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig(), **kwargs)
         limits = {name: settings[name] for name in _LIMITS if name in settings}
         return cls(tokenizer, **table, templates=settings["templates"], **limits)
 

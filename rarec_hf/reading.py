@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from accelerate import PartialState
 from torch import Tensor
 
 from .attention_layout import Columns
 from .backbone_pass import run_backbone
 from .objectives import layerwise_info_nce
-from .processes import gathered_rows
+from .processes import PartialState, gathered_rows
 from .segments import Segment
 from .soft_prompt import SoftPrompts
 from .text_pass import TextPassMixin, TextStates

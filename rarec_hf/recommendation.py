@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .answering import AnsweringMixin
 from .catalogue_index import CatalogueMixin
-from .processes import collected, speaks
+from .processes import PartialState, collected, speaks
 from .top_k import best_items
 
 logger = logging.get_logger(__name__)

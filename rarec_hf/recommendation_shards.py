@@ -54,7 +54,7 @@ def recommend_to_shards(
 
     Raises:
         OtherRecommendationsError: the folder holds those of something else.
-        DamagedFolderError: it was complete, and a file was changed since.
+        DamagedFileError: it was complete, and a file was changed since.
         NotWrittenError: the system refused a write.
         ValueError: as `recommend` raises it, or another number of histories than of users.
     """

@@ -23,8 +23,8 @@ class NotWrittenError(OSError):
     """A file or folder could not be written: the disk is full, the place is read-only. What was there before is."""
 
 
-class DamagedFolderError(ValueError):
-    """A file of a folder is missing, truncated or not the one that was written."""
+class DamagedFileError(ValueError):
+    """A file is missing, truncated or not the one that was written."""
 
 
 @contextmanager
@@ -65,6 +65,22 @@ def writing(path: Path) -> Iterator[None]:
         raise NotWrittenError(
             f"{path} could not be written ({problem}). Is the disk full, or the folder read-only? What was there "
             "before is unchanged."
+        ) from problem
+
+
+@contextmanager
+def reading(path: str | os.PathLike) -> Iterator[None]:
+    """
+    Names the file, or folder, that cannot be read as what it should be.
+
+    Raises:
+        DamagedFileError: its content is not JSON or safetensors.
+    """
+    try:
+        yield
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise DamagedFileError(
+            f"{path} is damaged: it is truncated or holds something else ({problem}). Save or download it again."
         ) from problem
 
 
@@ -110,7 +126,7 @@ def is_whole(folder: Path) -> bool:
     Whether writing the folder came to its end.
 
     Raises:
-        DamagedFolderError: it did, and a file is not the one that was written.
+        DamagedFileError: it did, and a file is not the one that was written.
     """
     if not (folder / MANIFEST).is_file():
         return False
@@ -118,13 +134,13 @@ def is_whole(folder: Path) -> bool:
         sums = json.loads((folder / MANIFEST).read_text("utf-8"))
         expected = dict(sums)
     except (ValueError, TypeError) as problem:
-        raise DamagedFolderError(f"{folder / MANIFEST} is damaged ({problem}). {_ADVICE}") from problem
+        raise DamagedFileError(f"{folder / MANIFEST} is damaged ({problem}). {_ADVICE}") from problem
     for name, checksum in expected.items():
         path = folder / name
         if not path.is_file():
-            raise DamagedFolderError(f"{path} is missing. {_ADVICE}")
+            raise DamagedFileError(f"{path} is missing. {_ADVICE}")
         if _checksum(path) != checksum:
-            raise DamagedFolderError(f"{path} is truncated or was changed after it was written. {_ADVICE}")
+            raise DamagedFileError(f"{path} is truncated or was changed after it was written. {_ADVICE}")
     return True
 
 
@@ -162,9 +178,10 @@ def _umask() -> int:
 
 __all__ = [
     "MANIFEST",
-    "DamagedFolderError",
+    "DamagedFileError",
     "NotWrittenError",
     "is_whole",
+    "reading",
     "remove_whole",
     "replacing",
     "replacing_folder",

@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from rarec_hf import RARecForSequentialRecommendation, RARecProcessor
 from rarec_hf.checkpoint_folder import BACKBONE_FOLDER, REPRESENTATIONS_FILE
+from rarec_hf.whole_files import DamagedFileError
 
 WEIGHTS = "model.safetensors"
 HISTORIES = [["i1", "i2", "i9"], ["i7"], []]
@@ -274,3 +275,17 @@ def test_the_processor_of_the_folder(make_saved):
     processor = RARecProcessor.from_pretrained(folder)
     assert processor.titles == model.processor.titles
     assert load(folder).processor.templates == model.processor.templates
+
+
+@pytest.mark.parametrize("share", [0.5, 0.0], ids=["truncated", "emptied"])
+@pytest.mark.parametrize(
+    "name", [WEIGHTS, REPRESENTATIONS_FILE, "items.json", "processor_config.json", "tokenizer.json", "config.json"]
+)
+def test_a_truncated_file_is_named_and_refused(make_saved, name, share):
+    _, folder = make_saved()
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(share * len(content))])
+    # config.json is Transformers' own to refuse
+    with pytest.raises(OSError if name == "config.json" else DamagedFileError) as refused:
+        load(folder)
+    assert str(folder if name == "tokenizer.json" else folder / name) in str(refused.value)

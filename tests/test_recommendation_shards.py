@@ -21,7 +21,7 @@ from rarec_hf import (
     resolve_backbone,
 )
 from rarec_hf.recommendation_shards import OtherRecommendationsError, recommend_to_shards
-from rarec_hf.whole_files import DamagedFolderError
+from rarec_hf.whole_files import DamagedFileError
 
 ROOT = Path(__file__).parent.parent
 
@@ -116,7 +116,7 @@ def test_what_is_foreign_or_damaged_is_refused(model, saved, tmp_path):
     model.score_head.gains.data -= 1
     shard = out / "part-00001-of-00003.parquet"
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(DamagedFolderError, match=shard.name):
+    with pytest.raises(DamagedFileError, match=shard.name):
         write(model, saved, out)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")

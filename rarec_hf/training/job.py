@@ -159,17 +159,6 @@ def take_checkpoints(source: Path, target: Path) -> None:
             shutil.copyfile(path, target / path.relative_to(source))
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Removes what the trainers left of their own, nobody asked for checkpoints; logs for TensorBoard stay."""
-    for trainer in ("checkpoints", INNER_ENCODER, OPPONENT_ENCODER):
-        for checkpoint in list((folder / trainer).rglob("checkpoint-*")):
-            shutil.rmtree(checkpoint)
-    made = sorted((folder / "checkpoints").rglob("*"), reverse=True) + [folder / "checkpoints"]
-    for emptied in made:  # the deepest first
-        if emptied.is_dir() and not any(emptied.iterdir()):
-            emptied.rmdir()
-
-
 __all__ = [
     "INNER_ENCODER",
     "OPPONENT_ENCODER",
@@ -184,7 +173,6 @@ __all__ = [
     "prepare_encoders",
     "ranking_rule",
     "read_item_texts",
-    "remove_checkpoints",
     "save_data",
     "take_checkpoints",
     "test_users",

@@ -13,6 +13,7 @@ from ..data.vector_files import UNPICKLED, VECTOR_FORMATS, read_vectors
 from ..id_encoder import IDEncoderModel, catalogue_digest
 from ..id_encoders import ID_ENCODERS
 from ..modeling_item_vectors import ItemVectorsModel
+from ..whole_files import reading
 
 logger = logging.get_logger(__name__)
 
@@ -69,7 +70,8 @@ def load_id_encoder(
                 f"--user_vectors and --vector_similarity belong to a file of item vectors, and {path} is none. An "
                 "encoder's folder holds both already."
             )
-        encoder = AutoModel.from_pretrained(path)
+        with reading(f"A file of the ID encoder in {path}"):
+            encoder = AutoModel.from_pretrained(path)
     _check(encoder, path, split, trust, held_out)
     if encoder.takes_users:
         _arrange_users(encoder, split, trust_user_vectors)

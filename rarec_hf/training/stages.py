@@ -80,7 +80,7 @@ class Stages:
         The folder of a stage, if it is finished; random numbers go on as they did after it.
 
         Raises:
-            DamagedFolderError: a file of it is not the one that was written.
+            DamagedFileError: a file of it is not the one that was written.
         """
         folder = self.folder / name
         if not is_whole(folder):
@@ -136,7 +136,7 @@ def last_checkpoint(folder: Path, process: PartialState) -> str | None:
     The latest whole checkpoint of a `Trainer` in a folder. What was cut off while it was written is removed.
 
     Raises:
-        DamagedFolderError: a file of a checkpoint is not the one that was written.
+        DamagedFileError: a file of a checkpoint is not the one that was written.
     """
     found = {path: is_whole(path) for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir()}
     process.wait_for_everyone()

@@ -8,7 +8,7 @@ from accelerate import PartialState
 
 from rarec_hf.training.arguments import EncoderArguments, RARecTrainingArguments
 from rarec_hf.training.stages import ForeignRunError, Stages, last_checkpoint, run_key
-from rarec_hf.whole_files import DamagedFolderError, remove_whole, write_manifest
+from rarec_hf.whole_files import DamagedFileError, remove_whole, write_manifest
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_a_damaged_stage_is_named(tmp_path, process, damage):
         file.unlink()
     else:
         file.write_text({"truncated": "weigh", "changed": "WEIGHTS", "manifest": "{"}[damage])
-    with pytest.raises(DamagedFolderError, match=f"{file}.*Delete the folder"):
+    with pytest.raises(DamagedFileError, match=f"{file}.*Delete the folder"):
         stages.kept("encoder")
 
 
@@ -86,7 +86,7 @@ def test_the_latest_whole_checkpoint_is_gone_on_from(tmp_path, process):
     assert last_checkpoint(tmp_path, process) == str(tmp_path / "checkpoint-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-4", "checkpoint-8"]
     (tmp_path / "checkpoint-8" / "weights").write_text("v")
-    with pytest.raises(DamagedFolderError, match="checkpoint-8/weights is truncated or was changed"):
+    with pytest.raises(DamagedFileError, match="checkpoint-8/weights is truncated or was changed"):
         last_checkpoint(tmp_path, process)
 
 
