@@ -111,8 +111,22 @@ class CatalogueMixin:
         """
         Mean text states `(n, n_layers * hidden_size)` that the frozen LLM gives of items' texts alone, no soft
         prompts: of the layers that `text_layers` names, side by side.
+
+        Raises:
+            ValueError: an item without a text, or states that are not finite.
         """
-        return self._encode_texts(self._need_processor().item_texts(indices), batch_size, progress)
+        states = self._encode_texts(self._need_processor().item_texts(indices), batch_size, progress)
+        self._check_finite(states, indices, "the backbone's states of {} item texts")
+        return states
+
+    def _check_finite(self, rows: Tensor, indices: Sequence[int], what: str) -> None:
+        bad = (~torch.isfinite(rows).all(1)).nonzero().flatten().tolist()
+        if bad:
+            named = [self.processor.item_ids[indices[row]] for row in bad[:5]]
+            raise ValueError(
+                f"{what.format(f'{len(bad)} of {len(rows)}')} are not finite, the first item ids: {named}. Check the "
+                "weights of the backbone and of the checkpoint; load the backbone in bfloat16 or float32, not float16."
+            )
 
     def _encode_texts(self, texts: list[list[int]], batch_size: int, progress: bool) -> Tensor:
         hidden_size = self.config.text_config.get_text_config(decoder=True).hidden_size
@@ -228,6 +242,9 @@ class CatalogueMixin:
 
         Returns:
             `int`: how many items were encoded; the others were known.
+
+        Raises:
+            ValueError: an item without a text, or representations that are not finite.
         """
         processor, was_training = self._need_processor(), self.training
         self.eval()
@@ -257,8 +274,9 @@ class CatalogueMixin:
                 next_save = number + max(BATCHES_BETWEEN_SAVES, number // 4)
                 with replacing(Path(resume_file)) as path:
                     save_file({"items": items[done], "keys": stacked[done]}, path)
-        self._catalogue = self.catalogue_of(items, stacked)
         self.train(was_training)
+        self._check_finite(items, range(len(items)), "the representations of {} items")
+        self._catalogue = self.catalogue_of(items, stacked)
         return len(missing)
 
     @torch.no_grad()

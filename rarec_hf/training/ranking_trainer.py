@@ -13,6 +13,7 @@ from ..data.splits import Targets
 from ..evaluation.evaluator import rank_targets
 from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
+from .divergence import DivergenceGuard
 from .push_callback import WholePushCallback
 
 LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log line is for reading
@@ -72,7 +73,8 @@ class _Histories(Sequence):
 class RankingTrainer(Trainer):
     """
     `Trainer` whose `evaluate` ranks the targets of a [`RankingDataset`] over the full catalogue and reports
-    `eval_ndcg@10` and the like, for early stopping, best-model choice and users' own callbacks.
+    `eval_ndcg@10` and the like, for early stopping, best-model choice and users' own callbacks. A training that
+    diverges is stopped, see [`DivergenceGuard`].
 
     Args:
         scorer: makes a scorer `histories -> (n, n_items)` of the model as it is at that moment.
@@ -82,6 +84,7 @@ class RankingTrainer(Trainer):
     def __init__(self, *args, scorer: Callable[[], Callable], sampler: Sampler | None = None, **kwargs):
         super().__init__(*args, **kwargs)
         self.add_callback(WholePushCallback())
+        self.add_callback(DivergenceGuard())
         self.scorer, self.sampler = scorer, sampler
         self._parts: dict[str, list[float]] = {}
 

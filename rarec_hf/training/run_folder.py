@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from .. import __version__
+from .divergence import LAST_GOOD, TrainingDiverged
 
 ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = ("torch", "transformers", "accelerate", "huggingface_hub", "numpy")
@@ -25,7 +26,7 @@ _PACKAGES = ("torch", "transformers", "accelerate", "huggingface_hub", "numpy")
 def run_folder(target: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
     """
     A folder to work in, beside `target`, that takes `target`'s name once the block ends without an error and is
-    removed otherwise.
+    removed otherwise. Of a training that diverged the last good state stays, beside `target` as `NAME.last_good`.
 
     Raises:
         FileExistsError: `target` holds something and `overwrite` is not set. An old folder is only removed after the
@@ -48,6 +49,12 @@ def run_folder(target: str | os.PathLike, overwrite: bool = False) -> Iterator[P
             os.replace(target, old)
         os.replace(work, target)
         shutil.rmtree(old, ignore_errors=True)
+    except TrainingDiverged as error:
+        if error.last_good is not None and error.last_good.resolve().is_relative_to(work.resolve()):
+            kept = target.with_name(f"{target.name}.{LAST_GOOD}")
+            shutil.rmtree(kept, ignore_errors=True)
+            error.last_good = Path(shutil.move(error.last_good, kept))
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
