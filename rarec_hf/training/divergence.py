@@ -20,8 +20,8 @@ EXPLODED = 1e4
 # Relative: cross-entropy by chance is ln(n_items), 14 for a million, and BPR's 0.7. A thousand times what the model
 # began with is no noise of a batch but logits of thousands, where a softmax is flat.
 EXPLODED_LOSS = 1e3
-# bfloat16 has 8 bits: where rows differ by less than this share of their size, the backbone reads them as one. In those
-# ten steps readout states differed by 0.21 at least, soft prompts by 0.39; in a tiny random model by 0.035 and 0.85.
+# bfloat16 has 8 bits: where rows differ by less than this share of their size, the backbone reads them as one. In
+# those ten steps readout states differed by 0.21 at least, soft prompts by 0.39; in a tiny model by 0.035 and 0.85.
 COLLAPSED = 2.0**-8
 COLLAPSED_BATCHES = 3  # in a row; one batch may hold like users by chance
 LEAST_ROWS = 4  # distinct histories or items in a batch that are compared
