@@ -21,7 +21,7 @@ def checked_ids(item_ids: Any) -> list[str]:
     if len(set(ids)) != len(ids):
         seen: set[str] = set()
         repeated = next(i for i in ids if i in seen or seen.add(i))
-        raise ValueError(f"Item ids must be distinct, {repeated!r} stands twice.")
+        raise ValueError(f"Item ids (`item_ids`) must be distinct, {repeated!r} stands twice.")
     _check_unicode(ids, ids, "id")
     return ids
 

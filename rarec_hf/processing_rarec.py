@@ -17,6 +17,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 from transformers.utils.hub import resolve_revision
 
+from .checkpoint_checks import read_table
 from .id_encoder import padded_histories
 from .ids import WRITTEN_AS_FLOAT, id_text, shown
 from .item_table_checks import checked_attributes, checked_ids, checked_limits, checked_titles
@@ -96,7 +97,7 @@ class RARecProcessor(ProcessorMixin):
         self.attributes = checked_attributes(attributes, self.item_ids)
         if not len(self.item_ids) == len(self.titles) == len(self.attributes):
             raise ValueError(
-                f"Expected one title and one set of attributes an item, got {len(self.item_ids)} ids, "
+                f"Expected one title and one set of attributes an item (`item_ids`), got {len(self.item_ids)} ids, "
                 f"{len(self.titles)} titles and {len(self.attributes)} attributes."
             )
         self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
@@ -379,12 +380,20 @@ class RARecProcessor(ProcessorMixin):
         kwargs["revision"] = resolve_revision(path, kwargs.get("revision"), **asked)  # all files of one commit
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         found = {name: cached_file(path, name, **hub) for name in (SETTINGS_FILE, ITEMS_FILE)}
-        settings = json.loads(Path(found[SETTINGS_FILE]).read_text("utf-8"))
-        table = json.loads(Path(found[ITEMS_FILE]).read_text("utf-8"))
+        for name in (SETTINGS_FILE, ITEMS_FILE):
+            if found[name] is None:
+                raise OSError(f"{path} has no file named {name}.")
+        settings = read_table(found[SETTINGS_FILE])
+        table = read_table(found[ITEMS_FILE], ("item_ids", "titles", "attributes"))
         # The tokenizer's own files say what it is: no look at `config.json`, which may name code that must be trusted
-        tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig(), **kwargs)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig(), **kwargs)
+        except OSError:
+            raise
+        except Exception as error:  # the readers of its files have no errors in common
+            raise ValueError(f"The tokenizer's files of {path} cannot be read: {error}") from error
         limits = {name: settings[name] for name in _LIMITS if name in settings}
-        return cls(tokenizer, **table, templates=settings["templates"], **limits)
+        return cls(tokenizer, **table, templates=settings.get("templates"), **limits)
 
 
 __all__ = ["HUB_ARGUMENTS", "RARecProcessor", "SharedTexts", "UserText", "padded_texts"]

@@ -98,6 +98,14 @@ class RankingTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None):
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
+    def _save(self, *args, **kwargs) -> None:
+        """Trainer's, which pickles its arguments beside the weights: without the token among them."""
+        token, self.args.hub_token = self.args.hub_token, None
+        try:
+            super()._save(*args, **kwargs)
+        finally:
+            self.args.hub_token = token
+
     def create_model_card(self, *args, **kwargs) -> None:
         """Trainer's draft, where a callback or the user has not put a card already."""
         if not (Path(self.args.output_dir) / "README.md").is_file():
