@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+# Of a config: how it was saved and loaded, and what generation and training alone look at
+_NOT_COMPUTING = {
+    "architectures", "dtype", "torch_dtype", "transformers_version", "quantization_config", "use_cache", "return_dict",
+    "output_attentions", "output_hidden_states", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id",
+    "id2label", "label2id", "problem_type", "initializer_range", "tie_word_embeddings", "chunk_size_feed_forward",
+}  # fmt: skip
 PLAIN_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -114,4 +122,33 @@ def check_fingerprint(expected: str, model: nn.Module, address: str) -> None:
     )
 
 
-__all__ = ["backbone_identity", "check_fingerprint", "weights_digest", "weights_fingerprint"]
+def check_config(expected: PreTrainedConfig, found: PreTrainedConfig, address: str) -> None:
+    """
+    Refuses a backbone whose config reads the same weights in another way (another RoPE, norm or window).
+
+    Args:
+        expected (`PreTrainedConfig`): recorded with the alignment, `text_config`.
+        found (`PreTrainedConfig`): of the backbone just loaded.
+        address (`str`): where it came from, for the message.
+
+    Raises:
+        ValueError: names the first field that differs.
+    """
+    wanted, got = _computing(expected.to_dict()), _computing(found.to_dict())
+    for name in sorted({*wanted, *got}):
+        if wanted.get(name) != got.get(name):
+            raise ValueError(
+                f"The config of the backbone from {address} is another than the alignment was trained on: `{name}` is "
+                f"{got.get(name)!r:.100}, expected {wanted.get(name)!r:.100} (fingerprint of the config). Load the "
+                "backbone from the address recorded with the alignment, or train the alignment anew on this one."
+            )
+
+
+def _computing(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a config that change what is computed, as JSON keeps them."""
+    kept = {name: value for name, value in fields.items() if name[:1] != "_" and name not in _NOT_COMPUTING}
+    kept = {name: _computing(value) if isinstance(value, dict) else value for name, value in kept.items()}
+    return json.loads(json.dumps(kept, default=str))
+
+
+__all__ = ["backbone_identity", "check_config", "check_fingerprint", "weights_digest", "weights_fingerprint"]

@@ -24,10 +24,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, cached_file, logging
 
 from .backbone_fingerprint import check_fingerprint, weights_fingerprint
 from .backbone_wheel import WHEELS, BackboneNotFoundError, Wheel, converted_folder, weights_are_whole, wheel_at
+from .checkpoint_checks import check_shard_names
 
 logger = logging.get_logger(__name__)
 
@@ -141,9 +142,17 @@ def load_backbone(
 
     Raises:
         BackboneNotFoundError: as [`resolve_backbone`].
-        ValueError: weights are missing from the checkpoint; they would have been random.
+        ValueError: weights are missing from the checkpoint, where they would have been random; or its index of shards
+            names files elsewhere.
+        OSError: there are no safetensors files; pickled ones are read with `use_safetensors=False` only.
     """
     source, kwargs = _located(source, kwargs, with_tokenizer=False)
+    if "gguf_file" not in kwargs:
+        kwargs.setdefault("use_safetensors", True)
+        where = {name: kwargs[name] for name in _CONFIG_ARGUMENTS if name in kwargs and name != "trust_remote_code"}
+        where["_raise_exceptions_for_missing_entries"] = where["_raise_exceptions_for_connection_errors"] = False
+        if (index := cached_file(source.path_or_repo, SAFE_WEIGHTS_INDEX_NAME, **where)) is not None:
+            check_shard_names(index)
     if dtype is not None:
         kwargs["dtype"] = dtype
     if "config" not in kwargs:

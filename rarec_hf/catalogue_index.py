@@ -122,8 +122,22 @@ class CatalogueMixin:
         Args:
             process (`PartialState`, *optional*): each process of `accelerate launch` reads its share of the texts; all
                 of them must call this alike, and all get all states.
+
+        Raises:
+            ValueError: an item without a text, or states that are not finite.
         """
-        return self._encode_texts(self._need_processor().item_texts(indices), batch_size, progress, process)
+        states = self._encode_texts(self._need_processor().item_texts(indices), batch_size, progress, process)
+        self._check_finite(states, indices, "the backbone's states of {} item texts")
+        return states
+
+    def _check_finite(self, rows: Tensor, indices: Sequence[int], what: str) -> None:
+        bad = (~torch.isfinite(rows).all(1)).nonzero().flatten().tolist()
+        if bad:
+            named = [self.processor.item_ids[indices[row]] for row in bad[:5]]
+            raise ValueError(
+                f"{what.format(f'{len(bad)} of {len(rows)}')} are not finite, the first item ids: {named}. Check the "
+                "weights of the backbone and of the checkpoint; load the backbone in bfloat16 or float32, not float16."
+            )
 
     def _encode_texts(
         self, texts: list[list[int]], batch_size: int, progress: bool, process: PartialState | None = None
@@ -257,7 +271,8 @@ class CatalogueMixin:
             `int`: how many items were encoded; the others were known.
 
         Raises:
-            ValueError: a `resume_file` in several processes, each of which knows its own share only.
+            ValueError: an item without a text, representations that are not finite, or a `resume_file` in several
+                processes, each of which knows its own share only.
         """
         if resume_file is not None and several(process):
             raise ValueError("`resume_file` is for one process; leave it out where several share the work.")
@@ -292,8 +307,9 @@ class CatalogueMixin:
                 with replacing(Path(resume_file)) as path:
                     save_file({"items": items[done], "keys": stacked[done]}, path)
         items[missing] = filled(items[missing], process)
-        self._catalogue = self.catalogue_of(items, stacked)
         self.train(was_training)
+        self._check_finite(items, range(len(items)), "the representations of {} items")
+        self._catalogue = self.catalogue_of(items, stacked)
         return len(missing)
 
     @torch.no_grad()

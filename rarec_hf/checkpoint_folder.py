@@ -10,21 +10,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import CommitInfo, ResolvedRevision, is_offline_mode, try_to_load_from_cache
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 from transformers.utils.hub import get_checkpoint_shard_files, hf_api, resolve_revision
 
-from .backbone_fingerprint import check_fingerprint, weights_digest, weights_fingerprint
+from .backbone_fingerprint import check_config, check_fingerprint, weights_digest, weights_fingerprint
 from .backbone_source import load_backbone
 from .backbone_wheel import BackboneNotFoundError
+from .checkpoint_checks import check_shard_names, check_sizes, read_weights
 from .hub_upload import NEVER_UPLOADED, HubPush, file_states, ignore_in_uploads
+from .id_encoder import catalogue_digest
 from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
 from .remote_code import code_beside
-from .whole_files import reading, replacing
+from .whole_files import replacing
 
 logger = logging.get_logger(__name__)
 
@@ -98,6 +102,13 @@ class CheckpointFolderMixin:
             return super().save_pretrained(folder, **kwargs)
         if self.config.backbone_fingerprint is None:
             self.config.backbone_fingerprint = weights_fingerprint(self.language_model)
+        encoder = self.config.id_encoder_config
+        if (
+            encoder.catalogue is None
+            and self.processor is not None
+            and len(self.processor.item_ids) == encoder.n_items
+        ):
+            encoder.catalogue = catalogue_digest(self.processor.item_ids)
         folder.mkdir(parents=True, exist_ok=True)
         repo_id, push = kwargs.pop("repo_id", folder.resolve().name), None
         if push_to_hub:
@@ -114,7 +125,8 @@ class CheckpointFolderMixin:
             items, made_by = self._catalogue.items.contiguous(), weights_digest(self.own_weights())
             with replacing(folder / REPRESENTATIONS_FILE) as temporary:
                 keys = {} if self._catalogue.keys is None else {"keys": self._catalogue.keys}
-                save_file({"items": items} | keys, temporary, metadata={"made_by": made_by})
+                content = {"items": items} | keys
+                save_file(content, temporary, metadata={"made_by": made_by, "digest": weights_digest(content)})
         if include_backbone:
             self.language_model.save_pretrained(folder / BACKBONE_FOLDER)
         elif self.config.backbone_address is None:
@@ -172,12 +184,15 @@ class CheckpointFolderMixin:
         kwargs.pop("adapter_kwargs", None)  # `AutoModel`'s, with the revision of this repository, not the backbone's
         asked = {name: hub[name] for name in ("token", "local_files_only", "cache_dir") if name in hub}
         hub["revision"] = resolve_revision(path, hub.get("revision"), **asked)
-        config = config or cls.config_class.from_pretrained(path, **hub)
+        config = config or _config(cls.config_class, path, hub)
         state = _weights(path, hub)
+        check_sizes(config, state, path)
         if language_model is None:
             language_model = _load_own_backbone(path, config, hub, kwargs)
         if config.backbone_fingerprint is not None:
             check_fingerprint(config.backbone_fingerprint, language_model, config.backbone_address or path)
+        if config.text_config is not None:
+            check_config(config.text_config, language_model.config, config.backbone_address or path)
         config.text_config = language_model.config
         model = cls(config, language_model)
         expected = model.own_weights()
@@ -198,6 +213,7 @@ class CheckpointFolderMixin:
         if _file(path, ITEMS_FILE, hub) is not None:
             trust = {"trust_remote_code": kwargs["trust_remote_code"]} if "trust_remote_code" in kwargs else {}
             model.processor = RARecProcessor.from_pretrained(path, **hub, **trust)
+            _check_catalogue(path, model)
         if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
             if (made := _representations(file, model, state)) is not None:
                 model._catalogue = model.catalogue_of(*made)
@@ -217,20 +233,35 @@ def _file(path: str, name: str, hub: dict[str, Any], required: bool = False) -> 
     return file
 
 
+def _config(config_class: Any, path: str, hub: dict[str, Any]) -> Any:
+    try:
+        return config_class.from_pretrained(path, **hub)
+    except (OSError, ValueError, StrictDataclassError):
+        raise
+    except Exception as error:  # what transformers does with fields of its own, such as `dtype`
+        raise ValueError(f"The config.json of {path} cannot be read: {type(error).__name__}, {error}.") from error
+
+
+def _check_catalogue(path: str, model: Any) -> None:
+    """Refuses an item table of another catalogue, or in another order: every answer would name other items."""
+    known, item_ids = model.config.id_encoder_config.catalogue, model.processor.item_ids
+    if known is not None and catalogue_digest(item_ids) != known:
+        raise ValueError(
+            f"{path}: the item ids of {ITEMS_FILE}, {len(item_ids)} of them, are others than the ID encoder's vectors "
+            "are of, or in another order. The files belong to different runs, or the folder is damaged; save or "
+            "download it again."
+        )
+
+
 def _weights(path: str, hub: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of `model.safetensors`, or of the shards that `max_shard_size` made of it."""
     if (file := _file(path, SAFE_WEIGHTS_NAME, hub)) is not None:
-        return _tensors(file)
+        return read_weights(file)
     if (index := _file(path, SAFE_WEIGHTS_INDEX_NAME, hub)) is None:
-        return _tensors(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
-    with reading(index):
-        shards, _ = get_checkpoint_shard_files(path, index, **hub)
-    return {name: tensor for shard in shards for name, tensor in _tensors(shard).items()}
-
-
-def _tensors(file: str) -> dict[str, Tensor]:
-    with reading(file):
-        return load_file(file)
+        return read_weights(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
+    check_shard_names(index)
+    shards, _ = get_checkpoint_shard_files(path, index, **hub)
+    return {name: tensor for shard in shards for name, tensor in read_weights(shard).items()}
 
 
 def _representations(
@@ -240,14 +271,18 @@ def _representations(
     Item representations and what they were made of. None, with a warning, if they do not fit these weights: Trainer
     pushes new weights into a repository that holds an earlier run's.
     """
-    with reading(file), safe_open(file, "pt") as content:
-        items, made_by = content.get_tensor("items"), (content.metadata() or {}).get("made_by")
-        keys = content.get_tensor("keys") if "keys" in content.keys() else None
+    found = read_weights(file)
+    with safe_open(file, "pt") as content:
+        metadata = content.metadata() or {}
+    made_by = metadata.get("made_by")
+    items, keys = found.get("items", torch.empty(0)), found.get("keys")
     expected = (model.config.id_encoder_config.n_items, model.score_head.width)
     if items.shape != expected:
         problem = f"holds {tuple(items.shape)}, expected {expected}"
     elif made_by != weights_digest(state):
         problem = f"was made by other weights ({made_by}) than those of {SAFE_WEIGHTS_NAME} ({weights_digest(state)})"
+    elif metadata.get("digest", weights_digest(found)) != weights_digest(found):  # none in earlier files
+        problem = "is damaged: its content has another digest than when it was saved"
     else:
         return items, keys
     logger.warning(

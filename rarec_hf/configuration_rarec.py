@@ -9,12 +9,24 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .id_encoder import check_finite
 from .id_encoders import id_encoder_config
+from .ids import shown
 from .objectives import OBJECTIVES
 
 FORMAT_VERSION = 1
 SOFT_PROMPT_POSITIONS = ("before_text", "after_text")
 SCORES = ("encoder_plus_llm", "trained_head", "dot_product")
+
+
+def _backbone_config(fields: dict) -> PreTrainedConfig:
+    try:
+        return AutoConfig.for_model(**fields)
+    except Exception as error:  # each type's config has its own way to fail
+        raise ValueError(
+            f"`text_config` describes no backbone that this transformers knows (`model_type` is "
+            f"{shown(fields.get('model_type'))}): {type(error).__name__}, {str(error):.300}"
+        ) from error
 
 
 @strict
@@ -87,9 +99,11 @@ class RARecConfig(PreTrainedConfig):
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs):
+        if not all(isinstance(depth, (int, float)) and abs(depth) <= 1 for depth in self.text_layers):
+            raise ValueError(f"`text_layers` must be depths within 0..1, got {shown(self.text_layers)}.")
         self.text_layers = [float(depth) for depth in self.text_layers]
         if isinstance(self.text_config, dict):
-            self.text_config = AutoConfig.for_model(**self.text_config)
+            self.text_config = _backbone_config(self.text_config)
         if isinstance(self.id_encoder_config, dict):
             self.id_encoder_config = id_encoder_config(self.id_encoder_config)
         super().__post_init__(**kwargs)
@@ -103,6 +117,9 @@ class RARecConfig(PreTrainedConfig):
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {list(known)}, got {getattr(self, name)!r}.")
+        check_finite(self)
+        if self.format_version < 1:
+            raise ValueError(f"`format_version` must be at least 1, got {self.format_version}.")
         if self.format_version > FORMAT_VERSION:
             raise ValueError(
                 f"The folder has format version {self.format_version}, this rarec_hf reads up to {FORMAT_VERSION}. "

@@ -31,6 +31,18 @@ def padded_histories(histories: Sequence[Sequence[int]], latest: int) -> Tensor:
     return nn.utils.rnn.pad_sequence(recent, batch_first=True, padding_value=-1)
 
 
+def check_finite(config: PreTrainedConfig) -> None:
+    """
+    Refuses fields of a config that are no finite numbers: comparisons with NaN let them pass every other check.
+
+    Raises:
+        ValueError: names the field.
+    """
+    for name, value in vars(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"`{name}` must be a finite number, got {value}.")
+
+
 @strict
 class IDEncoderConfig(PreTrainedConfig):
     """
@@ -65,6 +77,13 @@ class IDEncoderConfig(PreTrainedConfig):
             raise ValueError(
                 f"`n_items` and `max_history` must be at least 1, got {self.n_items} and {self.max_history}."
             )
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "interests"):
+            if getattr(self, name, 1) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name, 0) <= 1:
+                raise ValueError(f"`{name}` must be within 0..1, got {getattr(self, name)}.")
+        check_finite(self)
         if self.weighted_negatives and self.objective != "cross_entropy":
             raise ValueError(f"`weighted_negatives` belongs to 'cross_entropy', the objective is {self.objective!r}.")
         if self.objective not in OBJECTIVES:
@@ -244,4 +263,11 @@ class IDEncoderModel(PreTrainedModel):
         return vectors[torch.arange(len(vectors), device=vectors.device), best]
 
 
-__all__ = ["IDEncoderConfig", "IDEncoderModel", "IDEncoderOutput", "catalogue_digest", "padded_histories"]
+__all__ = [
+    "IDEncoderConfig",
+    "IDEncoderModel",
+    "IDEncoderOutput",
+    "catalogue_digest",
+    "check_finite",
+    "padded_histories",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .ids import shown
 from .modeling_bert4rec import BERT4RecConfig, BERT4RecModel
 from .modeling_comirec import ComiRecConfig, ComiRecModel
 from .modeling_gru4rec import GRU4RecConfig, GRU4RecModel
@@ -27,8 +28,10 @@ ID_ENCODERS: dict[str, type[PreTrainedModel]] = {
 def id_encoder_config(fields: dict) -> PreTrainedConfig:
     """The config that `fields`, with their `model_type`, describe."""
     model_type = fields.get("model_type")
-    if model_type not in ID_ENCODERS:
-        raise ValueError(f"Unknown ID encoder type {model_type!r}; known are {sorted(ID_ENCODERS)}.")
+    if not isinstance(model_type, str) or model_type not in ID_ENCODERS:
+        raise ValueError(
+            f"`id_encoder_config`: unknown ID encoder type {shown(model_type)}; known are {sorted(ID_ENCODERS)}."
+        )
     return ID_ENCODERS[model_type].config_class(**fields)
 
 

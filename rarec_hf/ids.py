@@ -10,7 +10,21 @@ import numpy as np
 
 # What str(nan), str(pd.NA) and str(pd.NaT) leave in a file. "None", "null" and "NA" stay: they are real names.
 MISSING_TEXT = {"", "nan", "<na>", "nat"}
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 WRITTEN_AS_FLOAT = re.compile(r"-?\d+\.0")
+
+
+def shown(value: Any) -> str:
+    """A value as errors show it, whatever it is and however long."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:  # an integer of too many digits, or an object whose `repr` fails
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be tokenized and saved: it holds no half of a character (a lone surrogate)."""
+    return text.isascii() or not SURROGATE.search(text)
 
 
 def id_text(value: Any, name: str = "An id") -> str:
@@ -21,7 +35,7 @@ def id_text(value: Any, name: str = "An id") -> str:
         name (`str`): how the error names what the id came from.
 
     Raises:
-        ValueError: bytes that are not UTF-8.
+        ValueError: bytes that are not UTF-8, or an integer of thousands of digits.
     """
     if isinstance(value, bytes):
         try:
@@ -30,7 +44,10 @@ def id_text(value: Any, name: str = "An id") -> str:
             raise ValueError(f"{name} holds bytes that are not UTF-8: {value!r}.") from error
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         value = int(value)
-    return str(value).strip()
+    try:
+        return str(value).strip()
+    except ValueError as error:  # Python writes no integers of more than some thousand digits
+        raise ValueError(f"{name} holds an integer of too many digits to be one.") from error
 
 
 def without_float_zeros(texts: list[str]) -> list[str]:
@@ -66,4 +83,4 @@ def id_texts(values: Sequence, name: str) -> list[str]:
     return without_float_zeros(texts)
 
 
-__all__ = ["MISSING_TEXT", "id_text", "id_texts", "without_float_zeros"]
+__all__ = ["MISSING_TEXT", "id_text", "id_texts", "is_unicode", "shown", "without_float_zeros"]

@@ -36,7 +36,7 @@ class SASRecConfig(IDEncoderConfig):
     def validate_heads(self):
         if self.block not in ("original", "pre_norm"):
             raise ValueError(f"`block` must be 'original' or 'pre_norm', got {self.block!r}.")
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
                 f"({self.num_attention_heads})."

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig
@@ -16,12 +17,16 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 from transformers.utils.hub import resolve_revision
 
+from .checkpoint_checks import read_table
 from .id_encoder import padded_histories
+from .ids import WRITTEN_AS_FLOAT, id_text, shown
+from .item_table_checks import checked_attributes, checked_ids, checked_limits, checked_titles
 from .prompts import PromptTemplates
 from .whole_files import reading, replacing
 
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+LONG_TEXT = 4096  # characters; a longer title is cut before it is tokenized, which takes seconds for a megabyte
 _LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens", "history_block")
 
 
@@ -87,25 +92,19 @@ class RARecProcessor(ProcessorMixin):
         history_block: int = 1,
     ):
         super().__init__(tokenizer)
-        self.item_ids, self.titles = [str(i) for i in item_ids], list(titles)
-        self.attributes = [dict(a) for a in attributes] if attributes is not None else [{} for _ in self.item_ids]
+        self.item_ids = checked_ids(item_ids)
+        self.titles = checked_titles(titles, self.item_ids)
+        self.attributes = checked_attributes(attributes, self.item_ids)
         if not len(self.item_ids) == len(self.titles) == len(self.attributes):
             raise ValueError(
-                f"Expected one title and one set of attributes an item, got {len(self.item_ids)} ids, "
+                f"Expected one title and one set of attributes an item (`item_ids`), got {len(self.item_ids)} ids, "
                 f"{len(self.titles)} titles and {len(self.attributes)} attributes."
             )
         self._index = {item_id: index for index, item_id in enumerate(self.item_ids)}
-        if len(self._index) != len(self.item_ids):
-            repeated = next(i for n, i in enumerate(self.item_ids) if self._index[i] != n)
-            raise ValueError(f"Item ids must be distinct, {repeated!r} stands twice.")
-        self.templates = templates if isinstance(templates, PromptTemplates) else PromptTemplates(**(templates or {}))
+        self.templates = templates if isinstance(templates, PromptTemplates) else PromptTemplates.of(templates)
         self.max_history_items, self.max_title_tokens = max_history_items, max_title_tokens
         self.max_text_tokens, self.history_block = max_text_tokens, history_block
-        limits = {name: getattr(self, name) for name in _LIMITS}
-        if min(limits.values()) < 1 or history_block > max_history_items:
-            raise ValueError(
-                f"{_LIMITS} must be at least 1, and `history_block` at most `max_history_items`, got {limits}."
-            )
+        checked_limits(**{name: getattr(self, name) for name in _LIMITS})
         self._pieces: dict[tuple[str, bool], list[int]] = {}
         special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
         self._control = {  # an added token in brackets is one too, such as `<think>`, which is not declared special
@@ -113,6 +112,7 @@ class RARecProcessor(ProcessorMixin):
             for index, token in tokenizer.added_tokens_decoder.items()
             if index != unknown and (index in special or token.special or token.content[:1] in "<[")
         }
+        self._check_names()
         first = tokenizer("a")["input_ids"][:1]
         self._opening = first if first == [tokenizer.bos_token_id] else []
         if (length := len(self._user_tokens([]))) > max_text_tokens:
@@ -125,8 +125,8 @@ class RARecProcessor(ProcessorMixin):
         self, item_ids: Sequence[str], titles: Sequence[str], attributes: Sequence[Mapping[str, str]] | None = None
     ) -> RARecProcessor:
         """A processor of the same settings with more items at the catalogue's end."""
-        ids, titles = [str(i) for i in item_ids], list(titles)
-        attributes = [{} for _ in ids] if attributes is None else list(attributes)
+        ids = checked_ids(item_ids)
+        titles, attributes = checked_titles(titles, ids), checked_attributes(attributes, ids)
         if not len(ids) == len(titles) == len(attributes):
             raise ValueError(
                 f"Expected one title and one set of attributes an item, got {len(ids)} ids, {len(titles)} titles and "
@@ -149,7 +149,7 @@ class RARecProcessor(ProcessorMixin):
         Raises:
             ValueError: some ids are not in the catalogue; names the first few.
         """
-        ids = [str(i) for i in item_ids]
+        ids = [self._known_id(i) for i in item_ids]
         if unknown := [i for i in ids if i not in self._index]:
             raise ValueError(
                 f"{len(unknown)} of {len(ids)} item ids are not in the catalogue of {len(self.item_ids)} items, "
@@ -157,6 +157,17 @@ class RARecProcessor(ProcessorMixin):
                 "unknown ids out of the history."
             )
         return [self._index[i] for i in ids]
+
+    def _known_id(self, item_id: str | int | float) -> str:
+        """The catalogue's way to write an id: as it stands, else by value, as ids of tables are read."""
+        if isinstance(item_id, str) and item_id in self._index:
+            return item_id
+        if isinstance(item_id, bool) or not isinstance(item_id, (str, bytes, int, float, np.integer, np.floating)):
+            raise ValueError(
+                f"A history must hold texts or numbers as item ids, got a {type(item_id).__name__}: {shown(item_id)}."
+            )
+        text = id_text(item_id, "A history")
+        return text[:-2] if text not in self._index and WRITTEN_AS_FLOAT.fullmatch(text) else text
 
     def index_of(self, item_id: str) -> int | None:
         """The item index of an external id, `None` if the catalogue has no such id."""
@@ -175,7 +186,25 @@ class RARecProcessor(ProcessorMixin):
             self.tokenizer(piece, add_special_tokens=False, split_special_tokens=is_data)["input_ids"] if piece else []
         )
 
+    def _check_names(self) -> None:
+        """Refuses names of attributes that would be control tokens: a name stands in the wording, not beside it."""
+
+        def control(name: str) -> list[int]:
+            piece = self.templates.attribute_format.format(name=name)
+            return [token for token in self._encode(piece, False) if token in self._control]
+
+        names = {name for attributes in self.attributes for name in attributes}
+        plain = control("a") if names else []
+        for name in sorted(names):
+            if control(name) != plain:
+                raise ValueError(
+                    f"The attribute {shown(name)} has a control token of the tokenizer in its name. Rename the column."
+                )
+
     def _data_tokens(self, piece: str) -> list[int]:
+        if len(piece) > LONG_TEXT:  # no token is longer than the longest: what follows could not be among the first
+            longest = max(map(len, self.tokenizer.get_vocab()))
+            piece = piece[: max(LONG_TEXT, self.max_title_tokens * longest)]
         ids = self._encode(piece, True)
         if not self._control.keys().isdisjoint(ids):
             # `split_special_tokens` misses tokens not declared special, and those that are pieces of a Unigram
@@ -351,15 +380,21 @@ class RARecProcessor(ProcessorMixin):
         kwargs["revision"] = resolve_revision(path, kwargs.get("revision"), **asked)  # all files of one commit
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
         found = {name: cached_file(path, name, **hub) for name in (SETTINGS_FILE, ITEMS_FILE)}
-        with reading(found[SETTINGS_FILE]):
-            settings = json.loads(Path(found[SETTINGS_FILE]).read_text("utf-8"))
-        with reading(found[ITEMS_FILE]):
-            table = json.loads(Path(found[ITEMS_FILE]).read_text("utf-8"))
+        for name in (SETTINGS_FILE, ITEMS_FILE):
+            if found[name] is None:
+                raise OSError(f"{path} has no file named {name}.")
+        settings = read_table(found[SETTINGS_FILE])
+        table = read_table(found[ITEMS_FILE], ("item_ids", "titles", "attributes"))
         # The tokenizer's own files say what it is: no look at `config.json`, which may name code that must be trusted
         with reading(f"A file of the tokenizer in {path}"):
-            tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig(), **kwargs)
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig(), **kwargs)
+            except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+                raise
+            except Exception as error:  # the readers of its files have no errors in common
+                raise ValueError(f"The tokenizer's files of {path} cannot be read: {error}") from error
         limits = {name: settings[name] for name in _LIMITS if name in settings}
-        return cls(tokenizer, **table, templates=settings["templates"], **limits)
+        return cls(tokenizer, **table, templates=settings.get("templates"), **limits)
 
 
 __all__ = ["HUB_ARGUMENTS", "RARecProcessor", "SharedTexts", "UserText", "padded_texts"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from string import Formatter
+
+from .ids import is_unicode, shown
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,39 @@ class PromptTemplates:
     item_readout: str = "\nSimilar to:"
 
     def __post_init__(self):
+        for field in fields(self):
+            if not isinstance(value := getattr(self, field.name), str) or not is_unicode(value):
+                raise ValueError(f"`{field.name}` of the prompt templates must be a text, got {shown(value)}.")
         for name in ("user_readout", "item_readout"):
             if not getattr(self, name):
                 raise ValueError(
                     f"`{name}` must hold at least one word: the representation is read at its last token."
                 )
+        try:
+            asked = [field for _, *field in Formatter().parse(self.attribute_format) if field[0] is not None]
+        except ValueError as error:
+            asked = [error]
+        if any(field != ["name", "", None] for field in asked):
+            raise ValueError(
+                "`attribute_format` may hold `{name}` and no other field (write other braces twice), got "
+                f"{self.attribute_format!r:.100}."
+            )
+
+    @classmethod
+    def of(cls, wording: Mapping[str, str] | None) -> PromptTemplates:
+        """
+        Of a table such as `to_dict()` gives; what it leaves out is the default.
+
+        Raises:
+            ValueError: no table, an unknown field, or one that is no text.
+        """
+        wording = {} if wording is None else wording
+        if not isinstance(wording, Mapping):
+            raise ValueError(f"`templates` must be a table of texts, got {shown(wording)}.")
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in wording if name not in known]:
+            raise ValueError(f"`templates` has no field {shown(unknown[0])}; known are {known}.")
+        return cls(**wording)
 
     def to_dict(self) -> dict[str, str]:
         return asdict(self)

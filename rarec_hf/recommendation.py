@@ -14,6 +14,8 @@ from transformers.utils import logging
 
 from .answering import AnsweringMixin
 from .catalogue_index import CatalogueMixin
+from .histories import as_histories, whole_number, yes_or_no
+from .ids import shown
 from .processes import PartialState, collected, speaks
 from .top_k import best_items
 
@@ -172,16 +174,15 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
             A [`Recommendation`] for one history, a list of them for many.
 
         Raises:
-            ValueError: item ids that are not in the catalogue, k below 1, another number of user ids than of
-                histories, or user ids for an ID encoder that has no user vectors.
+            ValueError: what is no history or no list of them, item ids that are not in the catalogue, `k` or
+                `batch_size` that is no whole number of at least 1, another number of user ids than of histories, or
+                user ids for an ID encoder that has no user vectors.
         """
-        if isinstance(history, str):
-            raise ValueError(f"Expected a list of item ids, got the string {history!r}. Put it into a list.")
-        if k < 1:
-            raise ValueError(f"`k` must be at least 1, got {k}.")
-        many = len(history) > 0 and not isinstance(history[0], (str, int, np.integer))
+        given, many = as_histories(history)
+        k, batch_size = whole_number(k, "k"), whole_number(batch_size, "batch_size")
+        exclude_seen = yes_or_no(exclude_seen, "exclude_seen")
         processor = self._need_processor()
-        histories = [processor.item_indices(h) for h in (history if many else [history])]
+        histories = [processor.item_indices(h) for h in given]
         users = self._known_users(user_ids if many or user_ids is None else [user_ids], len(histories))
         items, item_vectors = self.catalogue_items(), self.id_encoder.item_vectors()
         answers: list[Recommendation] = [None] * len(histories)
@@ -211,8 +212,9 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
             return None
         if not self.id_encoder.takes_users:
             raise ValueError("This model's ID encoder has no user vectors; leave out `user_ids`.")
-        if len(user_ids) != n_histories:
-            raise ValueError(f"Expected {n_histories} user ids, one for each history, got {user_ids!r:.100}.")
+        user_ids = user_ids.tolist() if hasattr(user_ids, "tolist") else user_ids
+        if not isinstance(user_ids, (list, tuple)) or len(user_ids) != n_histories:
+            raise ValueError(f"Expected {n_histories} user ids, one for each history, got {shown(user_ids)}.")
         named = [user for user in user_ids if user is not None]
         rows = iter(self.id_encoder.user_indices(named).tolist() if named else [])
         users = [-1 if user is None else next(rows) for user in user_ids]

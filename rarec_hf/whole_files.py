@@ -78,7 +78,7 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     """
     try:
         yield
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as problem:
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise DamagedFileError(
             f"{path} is damaged: it is truncated or holds something else ({problem}). Save or download it again."
         ) from problem

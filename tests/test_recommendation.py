@@ -81,7 +81,7 @@ def test_a_history_longer_than_anything_reads_is_cut(model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"history": "i1"}, "the string 'i1'. Put it into a list"),
+        ({"history": "i1"}, "the text 'i1'. Put it into a list"),
         ({"history": ["i1", "unknown"]}, r"1 of 2 item ids.*\['unknown'\]"),
         ({"history": [["i1"], ["i99"]]}, r"\['i99'\]"),
         ({"history": ["i1"], "k": 0}, "`k` must be at least 1, got 0"),

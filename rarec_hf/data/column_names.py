@@ -7,11 +7,34 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["ColumnError", "check_columns"]
+import numpy as np
+
+from ..ids import shown
+
+__all__ = ["ColumnError", "check_columns", "check_options"]
 
 
 class ColumnError(ValueError):
     """Wrong columns: already said in full, so that the readers pass it on as it is."""
+
+
+def check_options(k_core: Any, attribute_columns: Any, **columns: Any) -> None:
+    """
+    Refuses options of another type than expected.
+
+    Args:
+        columns: names of columns, by their option.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if isinstance(k_core, bool) or not isinstance(k_core, (int, np.integer)) or k_core < 0:
+        raise ValueError(f"`k_core` must be 0 (off) or more, a whole number, got {shown(k_core)}.")
+    for option, name in columns.items():
+        if not isinstance(name, str):
+            raise ValueError(f"`{option}` must be the name of a column, got {shown(name)}.")
+    if not isinstance(attribute_columns, (list, tuple)) or not all(isinstance(n, str) for n in attribute_columns):
+        raise ValueError(f"`attribute_columns` must be a list of column names, got {shown(attribute_columns)}.")
 
 
 def check_columns(found: Iterable[Any], required: Mapping[str, str], table: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..ids import MISSING_TEXT, id_text, without_float_zeros
+from ..ids import MISSING_TEXT, SURROGATE, id_text, shown, without_float_zeros
 from .ordering import renumber
 from .texts import Texts
 
@@ -21,7 +22,6 @@ BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 UNCLEAN = r"&|[\x00-\x1f\x7f-\x{9f}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]|  |^ | $"
 SHARDS = "rarec_hf_shards"  # key in `attrs` of a frame that was read from several files: [(name, rows), ...]
 MALFORMED = "rarec_hf_malformed_rows"  # likewise: how many rows of a file were left out as malformed
-SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def is_missing(value: Any) -> bool:
@@ -123,6 +123,11 @@ def _texts_of_ids(values: Any, name: str) -> tuple[Any, bool]:
         texts = pa.array(values, pa.large_string())
         trimmed = pc.utf8_trim_whitespace(texts)
         return trimmed, pc.all(pc.equal(texts, trimmed)).as_py() is not False
+    for value in values:
+        if isinstance(value, (tuple, Mapping, Set)) or type(value).__repr__ is object.__repr__:
+            raise ValueError(
+                f"{name} must hold texts or numbers as ids, found {type(value).__name__}: {shown(value)}."
+            )
     try:
         return pa.array([id_text(value, name) for value in values], pa.large_string()), False
     except UnicodeEncodeError as error:
@@ -155,7 +160,12 @@ def clean_texts(column: pd.Series) -> tuple[np.ndarray, list[str], np.ndarray]:
             texts[place] = clean_text(texts[place])
         raw = raw.to_pylist() if pc.any(suspects).as_py() else texts
     else:
-        raw, texts = [str(value) for value in values], [clean_text(value) for value in values]
+        try:
+            raw, texts = [str(value) for value in values], [clean_text(value) for value in values]
+        except ValueError as error:  # Python writes no integers of more than some thousand digits
+            raise ValueError(
+                f"The column `{column.name}` holds a value that cannot be written as text ({error})."
+            ) from error
     texts = without_float_zeros(texts)
     changed = np.array([*(bool(text) and text != before for text, before in zip(texts, raw, strict=True)), False])
     return np.where(codes < 0, len(texts), codes), [*texts, ""], changed

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..ids import shown
 from .catalogue import ItemTable, build_item_table, placeholder_title
-from .column_names import check_columns
+from .column_names import check_columns, check_options
 from .filters import k_core_positions, tie_break, without_repeats
 from .id_maps import save_id_maps
 from .ordering import stable_order
@@ -160,6 +161,7 @@ def load_interactions(
         "title_column": title_column,
         "attribute_columns": attribute_columns,
     }
+    check_options(k_core, **names)
     flags = {user_column: "--user_column", item_column: "--item_column", timestamp_column: "--timestamp_column"}
     extra = [ORDER_COLUMN] if items is not None else [ORDER_COLUMN, title_column, *attribute_columns]
     drop = on_broken_row == "drop"
@@ -225,13 +227,13 @@ def build_interactions(
         ValueError: a missing column, no rows, a broken cell, two units of time in one column, two tables
             without a common item id, or nothing left after the k-core filter.
     """
-    if k_core < 0:
-        raise ValueError(f"`k_core` must be 0 (off) or more, got {k_core}.")
+    names = {"user_column": user_column, "item_column": item_column, "timestamp_column": timestamp_column}
+    check_options(k_core, attribute_columns, title_column=title_column, **names)
     if on_broken_row not in ON_BROKEN_ROW:
-        raise ValueError(f"`on_broken_row` must be one of {ON_BROKEN_ROW}, got {on_broken_row!r}.")
+        raise ValueError(f"`on_broken_row` must be one of {ON_BROKEN_ROW}, got {shown(on_broken_row)}.")
     if timestamp_unit not in ("auto", "unknown", *UNITS):
         known = ", ".join(UNITS)
-        raise ValueError(f"`timestamp_unit` must be auto, unknown or one of {known}, got {timestamp_unit!r}.")
+        raise ValueError(f"`timestamp_unit` must be auto, unknown or one of {known}, got {shown(timestamp_unit)}.")
     flags = {user_column: "--user_column", item_column: "--item_column", timestamp_column: "--timestamp_column"}
     frame = as_frame(interactions, None, (user_column, item_column), "interactions")
     items_frame = None if items is None else as_frame(items, None, (item_column,), "items")
@@ -266,7 +268,9 @@ def build_interactions(
         "k_core_interactions_dropped": rows_sorted - sum(dropped.values()) - len(users),
     }
     if len(users) == 0:
-        raise ValueError(f"No interaction is left after the filter `k_core={k_core}`. Give a smaller `--k_core`.")
+        raise ValueError(
+            f"No interaction is left after the filter `k_core={shown(k_core)}`. Give a smaller `--k_core`."
+        )
 
     table, item_index, table_report = build_item_table(
         frame,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import gzip
 import json
+import re
+import zlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +26,8 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
 }
+NULL_LINE = re.compile(rb"\n[ \t\r\xef\xbb\xbf]*null")
+NULL_BEGINS = re.compile(rb"\n[ \t\r\xef\xbb\xbf]*n?u?l?l?")
 Check = Callable[[Iterable[str]], None]
 
 
@@ -92,6 +96,10 @@ def _first_malformed_row(path: Path, form: dict) -> str | None:
     found: list[str] = []
 
     def name(row) -> str:
+        try:
+            row.text  # noqa: B018
+        except UnicodeDecodeError:  # which the caller says in words of its own
+            return "error"
         found.append(
             f"Expected {row.expected_columns} columns, got {row.actual_columns} in data row {row.number - 1} (the "
             f"header not counted): {row.text[:120]!r}. Quote fields that hold the separator, or drop such rows with "
@@ -121,9 +129,11 @@ def _read_plain_jsonl(path: Path, wanted: Collection[str], check: Check) -> pa.T
     from pyarrow import json as arrow_json
 
     try:
+        if _begins_a_line_with_null(path):
+            return None
         with pa.input_stream(str(path), compression="gzip" if path.suffix.lower() == ".gz" else None) as stream:
             table = arrow_json.read_json(stream, arrow_json.ReadOptions(block_size=1 << 24))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError, zlib.error):
         return None
     if not len(table):
         return None
@@ -138,6 +148,18 @@ def _read_plain_jsonl(path: Path, wanted: Collection[str], check: Check) -> pa.T
     except pa.ArrowInvalid:
         return None
     return table
+
+
+def _begins_a_line_with_null(path: Path) -> bool:
+    """pyarrow (26.0) ends the whole process where a block of lines begins with `null`; any line may begin a block."""
+    with _open_bytes(path) as file:
+        line = b"\n"  # what is known of the line that the next bytes go on
+        while chunk := file.read(1 << 22):
+            if NULL_LINE.search(line + chunk):
+                return True
+            line = (line + chunk)[(line + chunk).rfind(b"\n") :]
+            line = line if NULL_BEGINS.fullmatch(line) else b"x"
+    return False
 
 
 def _read_jsonl_lines(path: Path, wanted: Collection[str], check: Check, drop: bool) -> tuple[pd.DataFrame, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from .tables_in_memory import as_frame, column_names, only
 
 __all__ = ["files_report", "read_table", "source_name"]
 
+UNREADABLE = (ValueError, OSError, EOFError, zlib.error)
 REPOSITORY_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.+-]+)?")
 
 
@@ -109,8 +111,11 @@ def _read_file(
         return reader(path, wanted, check, drop)
     except ColumnError:
         raise
-    except (ValueError, OSError) as error:  # the libraries speak of tokens and chunks, not of the file and its bytes
-        position = None if kind == "parquet" else first_invalid_byte(path)
+    except UNREADABLE as error:  # the libraries speak of tokens and chunks, not of the file and its bytes
+        try:
+            position = None if kind == "parquet" else first_invalid_byte(path)
+        except UNREADABLE:  # a broken `.gz` has no bytes to look at
+            position = None
         if position is not None:
             raise ValueError(
                 f"{label}: the file is not UTF-8; the first invalid byte is at position {position}. "

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 
+from ..ids import shown
 from .columns import is_missing, row_name
 
 __all__ = [
@@ -49,8 +50,8 @@ def refuse_unreadable(column: pd.Series, unreadable: np.ndarray, table: str) -> 
     row = int(unreadable.argmax())
     raise ValueError(
         f"{table}: the column `{column.name}` has {int(unreadable.sum())} values that are no finite time, the first "
-        f"in {row_name(column, row)}: {column.iloc[row]!r}. Expected numbers, dates or ISO 8601 text in every row; "
-        "`on_broken_row='drop'` (`--on_broken_row drop`) drops the others."
+        f"in {row_name(column, row)}: {shown(column.iloc[row])}. Expected numbers, dates or ISO 8601 text in every "
+        "row; `on_broken_row='drop'` (`--on_broken_row drop`) drops the others."
     )
 
 
@@ -71,11 +72,10 @@ def parse_times(column: pd.Series) -> tuple[np.ndarray, np.ndarray, bool]:
     elif pd.api.types.is_numeric_dtype(column):
         values = column
     else:
-        values = _numbers(column)
-        if 2 * values.isna().sum() >= len(values):
-            as_dates = _dates(column)
-            if as_dates.notna().sum() > values.notna().sum():
-                values, dates = as_dates, True
+        try:
+            values, dates = _numbers_or_dates(column)
+        except (TypeError, OverflowError, ValueError):  # lists, integers of hundreds of digits and the like
+            values, dates = _numbers_or_dates(column.map(_cell))
     if values.dtype.kind in "iu" and not values.isna().any():
         if values.dtype.kind == "u" and len(values) and values.max() > np.iinfo(np.int64).max:
             values = values.astype(np.float64)
@@ -170,6 +170,23 @@ def format_time(time: float, unit: str) -> str:
     except OverflowError:  # before the year 1 or after 9999
         return str(time)
     return moment.strftime("%Y-%m-%d %H:%M")
+
+
+def _numbers_or_dates(column: pd.Series) -> tuple[pd.Series, bool]:
+    """What more of the cells can be read as, and whether that is dates."""
+    values = _numbers(column)
+    if 2 * values.isna().sum() >= len(values):
+        as_dates = _dates(column)
+        if as_dates.notna().sum() > values.notna().sum():
+            return as_dates, True
+    return values, False
+
+
+def _cell(cell: object) -> object:
+    """A cell that may be a time; None otherwise."""
+    if isinstance(cell, (int, np.integer)) and not isinstance(cell, bool):
+        return cell if abs(cell) < 2**63 else None
+    return cell if isinstance(cell, (str, float, np.floating, datetime.date)) else None
 
 
 def _seconds(dates: pd.Series) -> pd.Series:

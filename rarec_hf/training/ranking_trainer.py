@@ -19,6 +19,7 @@ from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
 from ..processes import several
 from ..whole_files import remove_whole, write_manifest, writing
+from .divergence import DivergenceGuard
 from .push_callback import WholePushCallback
 from .shared_batches import SeededOrders
 from .stages import last_checkpoint
@@ -82,7 +83,8 @@ class _Histories(Sequence):
 class RankingTrainer(Trainer):
     """
     `Trainer` whose `evaluate` ranks the targets of a [`RankingDataset`] over the full catalogue and reports
-    `eval_ndcg@10` and the like, for early stopping, best-model choice and users' own callbacks.
+    `eval_ndcg@10` and the like, for early stopping, best-model choice and users' own callbacks. A training that
+    diverges is stopped, see [`DivergenceGuard`].
 
     Args:
         scorer: makes a scorer `histories -> (n, n_items)` of the model as it is at that moment.
@@ -95,6 +97,7 @@ class RankingTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.add_callback(WholePushCallback())
         self.add_callback(_LogWithCheckpoint())
+        self.add_callback(DivergenceGuard())
         self.scorer, self.sampler = scorer, sampler
         self._parts: dict[str, list[float]] = {}
         if sampler is not None:
@@ -153,6 +156,14 @@ class RankingTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
+
+    def _save(self, *args, **kwargs) -> None:
+        """Trainer's, which pickles its arguments beside the weights: without the token among them."""
+        token, self.args.hub_token = self.args.hub_token, None
+        try:
+            super()._save(*args, **kwargs)
+        finally:
+            self.args.hub_token = token
 
     def create_model_card(self, *args, **kwargs) -> None:
         """Trainer's draft, where a callback or the user has not put a card already."""

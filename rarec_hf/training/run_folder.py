@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +19,10 @@ from accelerate import PartialState
 
 from .. import __version__
 from ..processes import speaks
+from .divergence import LAST_GOOD, TrainingDiverged
 
+_SECRET_NAME = re.compile(r"(^|[-_])(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
+_HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
 ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = ("torch", "transformers", "accelerate", "huggingface_hub", "numpy")
 
@@ -29,7 +33,7 @@ def run_folder(
 ) -> Iterator[Path]:
     """
     A folder to work in, beside `target`, that takes `target`'s name once the block ends without an error and is
-    removed otherwise.
+    removed otherwise. Of a training that diverged the last good state stays, beside `target` as `NAME.last_good`.
 
     Args:
         process (`PartialState`, *optional*): every process of `accelerate launch` must call this; all work in one
@@ -65,6 +69,12 @@ def run_folder(
             os.replace(target, old)
         os.replace(work, target)
         shutil.rmtree(old, ignore_errors=True)
+    except TrainingDiverged as error:
+        if error.last_good is not None and error.last_good.resolve().is_relative_to(work.resolve()):
+            kept = target.with_name(f"{target.name}.{LAST_GOOD}")
+            shutil.rmtree(kept, ignore_errors=True)
+            error.last_good = Path(shutil.move(error.last_good, kept))
+        raise
     finally:
         if speaks(process):
             shutil.rmtree(work, ignore_errors=True)
@@ -108,7 +118,26 @@ def run_environment() -> dict[str, str | dict[str, str]]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {"command": shlex.join(["python", *sys.argv]), "device": _device(), "versions": versions}
+    return {"command": shlex.join(["python", *without_secrets(sys.argv)]), "device": _device(), "versions": versions}
+
+
+def without_secrets(command: Sequence[str]) -> list[str]:
+    """The words of a command with `<hidden>` for the values of options such as `--hub_token`, and for the Hub's tokens
+    wherever they stand."""
+    known = {value for name, value in os.environ.items() if _SECRET_NAME.search(name) and len(value) >= 8}
+    words, hide = [], False
+    for word in command:
+        name, equals, _ = word.partition("=")
+        named = name.startswith("-") and _SECRET_NAME.search(name) is not None
+        if hide and not word.startswith("--"):
+            word = "<hidden>"
+        elif named and equals:
+            word = f"{name}=<hidden>"
+        hide = named and not equals
+        for secret in known:
+            word = word.replace(secret, "<hidden>")
+        words.append(_HUB_TOKEN.sub("<hidden>", word))
+    return words
 
 
 def _device() -> str:

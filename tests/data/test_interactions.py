@@ -151,7 +151,7 @@ def test_k_core_with_nothing_left_or_negative():
     rows = [("u", "a", 1), ("u", "b", 2)]
     with pytest.raises(ValueError, match="No interaction is left after the filter `k_core=2`"):
         build_interactions(frame(rows), k_core=2)
-    with pytest.raises(ValueError, match="0 .* or more, got -1"):
+    with pytest.raises(ValueError, match="0 .* or more, a whole number, got -1"):
         build_interactions(frame(rows), k_core=-1)
 
 

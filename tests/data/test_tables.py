@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+from rarec_hf.data import table_files
 from rarec_hf.data.tables import dataset_id, read_table, source_name
 
 FLAGS = {"user_id": "--user_column", "item_id": "--item_column"}
@@ -208,3 +209,33 @@ def test_only_a_dataset_has_an_id(tmp_path):
     (tmp_path / "events").mkdir()
     for source in (str(tmp_path / "events"), "exports/part-*.parquet", "not/there.csv", "a/b/c", FRAME, None):
         assert dataset_id(source) is None
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"\xef\xbb\xbf", b" \t", b"\n\n", b'{"user_id": 1, "item_id": 2, "timestamp": 3}\n']
+)
+def test_a_line_of_null_ends_in_an_error_and_not_the_process(before, tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(before + b"null\n" + b'{"user_id": 1, "item_id": 2, "timestamp": 3}\n')
+    with pytest.raises(ValueError, match=r"events.jsonl.*line \d is no JSON object but a NoneType"):
+        read_table(path, {"user_id": "--user_column"})
+    for size in (3, 4, 5, 7):  # however the bytes come
+
+        class Slow:
+            def __init__(self, file):
+                self.file = file
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                self.file.close()
+
+            def read(self, n, size=size):
+                return self.file.read(size)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(table_files, "_open_bytes", lambda path: Slow(path.open("rb")))
+            assert table_files._begins_a_line_with_null(path)
+    path.write_bytes(b'{"user_id": null, "item_id":\n' * 2)
+    assert not table_files._begins_a_line_with_null(path)
