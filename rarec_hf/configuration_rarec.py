@@ -9,7 +9,7 @@ from typing import ClassVar
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .id_encoders import id_encoder_config
+from .configuration_id_encoders import id_encoder_config
 from .objectives import OBJECTIVES
 
 FORMAT_VERSION = 1

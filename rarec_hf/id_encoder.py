@@ -1,7 +1,6 @@
 """What every ID encoder is: item vectors, and vectors of a user after each item of a history."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
 import hashlib
 import math
@@ -9,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from .configuration_id_encoders import IDEncoderConfig
 from .objectives import OBJECTIVES, full_cross_entropy
 
 
@@ -29,46 +28,6 @@ def padded_histories(histories: Sequence[Sequence[int]], latest: int) -> Tensor:
     if not any(len(history) for history in recent):
         return torch.full((len(recent), 1), -1)
     return nn.utils.rnn.pad_sequence(recent, batch_first=True, padding_value=-1)
-
-
-@strict
-class IDEncoderConfig(PreTrainedConfig):
-    """
-    Args:
-        n_items (`int`): size of the catalogue; item indices are 0..n_items-1.
-        hidden_size (`int`): width of the ID vectors.
-        max_history (`int`): how many of the latest items are read.
-        dropout (`float`): in training.
-        objective (`str`): what it is trained by: `"cross_entropy"` over the full catalogue, or over the sampled
-            negatives of a batch, where `"gbce"` and `"bpr"` can be had too.
-        weighted_negatives (`bool`): under sampled cross-entropy, weigh the drawn items so that together they stand for
-            the whole catalogue: the sum over them estimates the full softmax's. Otherwise a target is told apart from
-            the few that were drawn.
-        training_data (`str`, *optional*): digest of the (user, position) pairs it was trained on. The alignment
-            refuses an encoder that has seen its targets, and this is how it knows.
-        catalogue (`str`, *optional*): digest of the item ids in catalogue order; vectors of another catalogue are
-            refused.
-    """
-
-    n_items: int = 1
-    hidden_size: int = 64
-    max_history: int = 50
-    dropout: float | int = 0.3
-    initializer_range: float | int = 0.02
-    objective: str = "cross_entropy"
-    weighted_negatives: bool = False
-    training_data: str | None = None
-    catalogue: str | None = None
-
-    def validate_catalogue(self):
-        if self.n_items < 1 or self.max_history < 1:
-            raise ValueError(
-                f"`n_items` and `max_history` must be at least 1, got {self.n_items} and {self.max_history}."
-            )
-        if self.weighted_negatives and self.objective != "cross_entropy":
-            raise ValueError(f"`weighted_negatives` belongs to 'cross_entropy', the objective is {self.objective!r}.")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"`objective` must be one of {sorted(OBJECTIVES)}, got {self.objective!r}.")
 
 
 @dataclass

@@ -1,39 +1,14 @@
 """BERT4Rec (Sun et al., 2019, arXiv 1904.06690): attention in both directions over a history with masked items."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .configuration_id_encoders import BERT4RecConfig
 from .id_encoder import IDEncoderModel
-from .modeling_sasrec import SASRecConfig, transformer_blocks
-
-
-@strict
-class BERT4RecConfig(SASRecConfig):
-    """
-    Fields of [`SASRecConfig`] without `block`, and
-
-    Args:
-        mask_probability (`float`): share of a window's items that are masked in training (section 3.6).
-        last_item_share (`float`): share of the windows in which only the last item is masked, as it is when
-            recommending (the authors' code adds such samples).
-    """
-
-    model_type = "rarec_bert4rec"
-
-    mask_probability: float | int = 0.2
-    last_item_share: float | int = 0.1
-
-    def validate_masks(self):
-        if not 0 < self.mask_probability < 1 or not 0 <= self.last_item_share <= 1:
-            raise ValueError(
-                "Expected 0 < `mask_probability` < 1 and 0 <= `last_item_share` <= 1, got "
-                f"{self.mask_probability} and {self.last_item_share}."
-            )
+from .modeling_sasrec import transformer_blocks
 
 
 class BERT4RecModel(IDEncoderModel):

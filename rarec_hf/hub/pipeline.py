@@ -11,9 +11,8 @@ from transformers.pipelines.pt_utils import PipelineDataset
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processing_rarec import RARecProcessor
 from ..recommendation import Recommendation
+from ..registration import TASK
 from .history_matching import READINGS, HistoryMatcher
-
-TASK = "sequential-recommendation"
 
 
 class SequentialRecommendationPipeline(Pipeline):
