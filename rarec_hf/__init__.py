@@ -52,14 +52,15 @@ _MODULES = {
     "resolve_backbone": "backbone_source",
 }
 
+if not TYPE_CHECKING:  # which would take it for a promise that any name is there
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
-        return value
-    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+            return value
+        if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -14,9 +14,10 @@ from .backbone_pass import run_backbone
 from .catalogue_index import length_sorted_batches
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
 from .processing_rarec import SharedTexts, UserText, padded_texts
+from .text_pass import TextPassMixin
 
 
-class AnsweringMixin:
+class AnsweringMixin(TextPassMixin):
     """Users' representations of `RARecForSequentialRecommendation`."""
 
     kept_texts: KeptTexts | None = None
@@ -62,7 +63,10 @@ class AnsweringMixin:
 
     @torch.no_grad()
     def represent_histories(
-        self, histories: Sequence[Sequence[int]], batch_size: int, users: Sequence[int] | None = None
+        self,
+        histories: Sequence[Sequence[int] | np.ndarray],
+        batch_size: int,
+        users: Sequence[int] | np.ndarray | None = None,
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """
         Batch by batch, histories of like text length together: which histories, their representations `(n, width)` and

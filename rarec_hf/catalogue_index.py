@@ -17,8 +17,9 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
+from .model_parts import ModelParts
 from .packed_texts import text_key
-from .processing_rarec import padded_texts
+from .processing_rarec import RARecProcessor, padded_texts
 from .whole_files import replacing
 
 logger = logging.get_logger(__name__)
@@ -84,7 +85,7 @@ def recency_pooled(vectors: Tensor, history: Tensor, latest: int, decay: float) 
     return torch.nn.functional.normalize((chosen * weights.unsqueeze(-1)).sum(1), dim=-1)
 
 
-class CatalogueMixin:
+class CatalogueMixin(ModelParts):
     """Catalogue methods of `RARecForSequentialRecommendation`."""
 
     def forget_representations(self) -> None:
@@ -96,7 +97,7 @@ class CatalogueMixin:
         device = self.get_input_embeddings().weight.device
         return {name: value.to(device) for name, value in inputs.items()}
 
-    def _need_processor(self):
+    def _need_processor(self) -> RARecProcessor:
         if self.processor is None:
             raise ValueError("The model has no processor. Set `model.processor`, or load a folder that holds one.")
         if len(self.processor.item_ids) != self.config.id_encoder_config.n_items:
@@ -107,7 +108,7 @@ class CatalogueMixin:
         return self.processor
 
     @torch.no_grad()
-    def encode_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> Tensor:
+    def encode_texts(self, indices: Sequence[int] | np.ndarray, batch_size: int = 64, progress: bool = True) -> Tensor:
         """
         Mean text states `(n, n_layers * hidden_size)` that the frozen LLM gives of items' texts alone, no soft
         prompts: of the layers that `text_layers` names, side by side.
@@ -125,7 +126,7 @@ class CatalogueMixin:
         return states
 
     @torch.no_grad()
-    def prepare_texts(self, indices: Sequence[int], batch_size: int = 64, progress: bool = True) -> None:
+    def prepare_texts(self, indices: Sequence[int] | np.ndarray, batch_size: int = 64, progress: bool = True) -> None:
         """
         Reads the texts of these items once, fits the score's whitening on them and keeps their text vectors: all that
         training needs of the items in its histories. Does nothing for a score that pools no text.
@@ -140,7 +141,7 @@ class CatalogueMixin:
         self._catalogue = Catalogue(texts)
 
     @torch.no_grad()
-    def take_texts_of(self, other) -> None:
+    def take_texts_of(self, other: CatalogueMixin) -> None:
         """
         Takes the text vectors and the whitening that another model around the same backbone and catalogue has from
         `prepare_texts`, instead of reading the texts again.
@@ -262,7 +263,7 @@ class CatalogueMixin:
         return len(missing)
 
     @torch.no_grad()
-    def represent_items(self, indices: Sequence[int], batch_size: int = 64) -> Tensor:
+    def represent_items(self, indices: Sequence[int] | np.ndarray, batch_size: int = 64) -> Tensor:
         """Representations `(n, width)` of some items by the weights as they are now; the index of the catalogue stays
         as it was."""
         was_training, processor = self.training, self._need_processor()

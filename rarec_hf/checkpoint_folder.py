@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import CommitInfo, ResolvedRevision, is_offline_mode, try_to_load_from_cache
 from safetensors import safe_open
@@ -22,9 +22,13 @@ from .backbone_fingerprint import check_fingerprint, weights_digest, weights_fin
 from .backbone_source import load_backbone
 from .backbone_wheel import BackboneNotFoundError
 from .hub_upload import NEVER_UPLOADED, HubPush, file_states, ignore_in_uploads
+from .model_parts import ModelParts
 from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
 from .remote_code import code_beside
 from .whole_files import replacing
+
+if TYPE_CHECKING:
+    from typing import Self
 
 logger = logging.get_logger(__name__)
 
@@ -35,7 +39,7 @@ _BACKBONE_PREFIX = "language_model."
 _OWNED = ("model*.safetensors", "model.safetensors.index.json", REPRESENTATIONS_FILE, f"{BACKBONE_FOLDER}/*")
 
 
-class CheckpointFolderMixin:
+class CheckpointFolderMixin(ModelParts):
     """
     `save_pretrained` and `from_pretrained` of `RARecForSequentialRecommendation`. A folder holds
 
@@ -149,7 +153,7 @@ class CheckpointFolderMixin:
         config: Any = None,
         language_model: PreTrainedModel | None = None,
         **kwargs: Any,
-    ):
+    ) -> Self:
         """
         Loads a folder or a Hub repository, slim or full.
 

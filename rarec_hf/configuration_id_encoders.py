@@ -41,7 +41,7 @@ class IDEncoderConfig(PreTrainedConfig):
     training_data: str | None = None
     catalogue: str | None = None
 
-    def validate_catalogue(self):
+    def validate_catalogue(self) -> None:
         if self.n_items < 1 or self.max_history < 1:
             raise ValueError(
                 f"`n_items` and `max_history` must be at least 1, got {self.n_items} and {self.max_history}."
@@ -76,7 +76,7 @@ class SASRecConfig(IDEncoderConfig):
     intermediate_size: int | None = None
     attention_dropout: float | int = 0.0
 
-    def validate_heads(self):
+    def validate_heads(self) -> None:
         if self.block not in ("original", "pre_norm"):
             raise ValueError(f"`block` must be 'original' or 'pre_norm', got {self.block!r}.")
         if self.hidden_size % self.num_attention_heads:
@@ -111,7 +111,7 @@ class TextSASRecConfig(SASRecConfig):
     text_metric: bool = False
     id_dropout: float | int = 0.0
 
-    def validate_texts(self):
+    def validate_texts(self) -> None:
         if not 0 <= self.id_dropout < 1:
             raise ValueError(f"Expected 0 <= `id_dropout` < 1, got {self.id_dropout}.")
         if self.text_dim < 1 or self.pooled_history < 1 or self.text_gain < 0 or not 0 < self.pooling_decay <= 1:
@@ -141,7 +141,7 @@ class ComiRecConfig(IDEncoderConfig):
     attention_size: int = 256
     routing_iterations: int = 3
 
-    def validate_interests(self):
+    def validate_interests(self) -> None:
         if self.variant not in COMIREC_VARIANTS:
             raise ValueError(f"`variant` must be one of {list(COMIREC_VARIANTS)}, got {self.variant!r}.")
         if min(self.interests, self.attention_size, self.routing_iterations) < 1:
@@ -178,7 +178,7 @@ class BERT4RecConfig(SASRecConfig):
     mask_probability: float | int = 0.2
     last_item_share: float | int = 0.1
 
-    def validate_masks(self):
+    def validate_masks(self) -> None:
         if not 0 < self.mask_probability < 1 or not 0 <= self.last_item_share <= 1:
             raise ValueError(
                 "Expected 0 < `mask_probability` < 1 and 0 <= `last_item_share` <= 1, got "
@@ -206,7 +206,7 @@ class ItemVectorsConfig(IDEncoderConfig):
     recency_decay: float | int = 0.9
     similarity: str = "dot"
 
-    def validate_vectors(self):
+    def validate_vectors(self) -> None:
         if not 0 < self.recency_decay <= 1:
             raise ValueError(f"Expected 0 < `recency_decay` <= 1, got {self.recency_decay}.")
         if self.similarity not in SIMILARITIES:

@@ -4,7 +4,7 @@ aligned."""
 # No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
 # string.
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -86,7 +86,7 @@ class RARecConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
     format_version: int = FORMAT_VERSION
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         self.text_layers = [float(depth) for depth in self.text_layers]
         if isinstance(self.text_config, dict):
             self.text_config = AutoConfig.for_model(**self.text_config)
@@ -94,7 +94,7 @@ class RARecConfig(PreTrainedConfig):
             self.id_encoder_config = id_encoder_config(self.id_encoder_config)
         super().__post_init__(**kwargs)
 
-    def validate_alignment(self):
+    def validate_alignment(self) -> None:
         """Checks the fields against each other and against what this version knows."""
         for name, known in (
             ("soft_prompt_position", SOFT_PROMPT_POSITIONS),

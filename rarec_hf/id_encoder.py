@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -22,7 +23,7 @@ def catalogue_digest(item_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
 
 
-def padded_histories(histories: Sequence[Sequence[int]], latest: int) -> Tensor:
+def padded_histories(histories: Sequence[Sequence[int] | np.ndarray], latest: int) -> Tensor:
     """The `latest` item indices of each history, oldest first: `(n, longest >= 1)`, right-padded with -1."""
     recent = [torch.tensor(history[-latest:], dtype=torch.long) for history in histories]
     if not any(len(history) for history in recent):
@@ -56,12 +57,12 @@ class IDEncoderModel(PreTrainedModel):
     takes_users = False  # True where there is a table of users, so that `users` says more than the history
     lookup_table: Tensor | None = None  # in training, a second leaf over the table, of sparse gradients
 
-    def __init__(self, config: IDEncoderConfig):
+    def __init__(self, config: IDEncoderConfig) -> None:
         super().__init__(config)
         self.item_embeddings = nn.Embedding(config.n_items, config.hidden_size)
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.MultiheadAttention):
             init.normal_(module.in_proj_weight, std=self.config.initializer_range)

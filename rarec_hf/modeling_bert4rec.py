@@ -20,7 +20,7 @@ class BERT4RecModel(IDEncoderModel):
     config_class = BERT4RecConfig
     base_model_prefix = "bert4rec"
 
-    def __init__(self, config: BERT4RecConfig):
+    def __init__(self, config: BERT4RecConfig) -> None:
         super().__init__(config)
         self.mask_embedding = nn.Parameter(torch.empty(config.hidden_size))
         self.position_embeddings = nn.Embedding(config.max_history + 1, config.hidden_size)
@@ -33,7 +33,7 @@ class BERT4RecModel(IDEncoderModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is self:
             init.normal_(self.mask_embedding, std=self.config.initializer_range)

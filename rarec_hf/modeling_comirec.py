@@ -16,7 +16,7 @@ class SelfAttentiveInterests(nn.Module):
     first t items is a running sum of exponentials over a running sum.
     """
 
-    def __init__(self, config: ComiRecConfig):
+    def __init__(self, config: ComiRecConfig) -> None:
         super().__init__()
         self.position_embeddings = nn.Embedding(config.max_history, config.hidden_size)
         self.hidden = nn.Linear(config.hidden_size, config.attention_size, bias=False)
@@ -35,7 +35,7 @@ class SelfAttentiveInterests(nn.Module):
 class RoutedInterests(nn.Module):
     """Dynamic routing of items to interest capsules (section 3.1, algorithm 1), for every prefix of a history."""
 
-    def __init__(self, config: ComiRecConfig):
+    def __init__(self, config: ComiRecConfig) -> None:
         super().__init__()
         self.iterations, self.interests = config.routing_iterations, config.interests
         # One transformation an interest and position, as the authors' code has it
@@ -70,7 +70,7 @@ class ComiRecModel(IDEncoderModel):
     config_class = ComiRecConfig
     base_model_prefix = "comirec"
 
-    def __init__(self, config: ComiRecConfig):
+    def __init__(self, config: ComiRecConfig) -> None:
         super().__init__(config)
         self.dropout = nn.Dropout(config.dropout)
         routed = config.variant == "dynamic_routing"
@@ -78,7 +78,7 @@ class ComiRecModel(IDEncoderModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, RoutedInterests):
             init.normal_(module.transform, std=self.config.hidden_size**-0.5)

@@ -16,14 +16,14 @@ class GRU4RecModel(IDEncoderModel):
     config_class = GRU4RecConfig
     base_model_prefix = "gru4rec"
 
-    def __init__(self, config: GRU4RecConfig):
+    def __init__(self, config: GRU4RecConfig) -> None:
         super().__init__(config)
         self.dropout = nn.Dropout(config.dropout)
         self.gru = nn.GRU(config.hidden_size, config.hidden_size, config.num_hidden_layers, batch_first=True)
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.GRU):
             for name, parameter in module.named_parameters():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class ItemVectorsModel(IDEncoderModel):
     config_class = ItemVectorsConfig
     base_model_prefix = "item_vectors"
 
-    def __init__(self, config: ItemVectorsConfig):
+    def __init__(self, config: ItemVectorsConfig) -> None:
         super().__init__(config)
         if config.n_users:
             self.user_embeddings = nn.Embedding(config.n_users, config.hidden_size)  # a row of zeros: no vector
@@ -44,8 +45,8 @@ class ItemVectorsModel(IDEncoderModel):
         user_vectors: np.ndarray | Tensor | None = None,
         missing: str = "error",
         strict: bool = False,
-        **config,
-    ):
+        **config: Any,
+    ) -> ItemVectorsModel:
         """
         Ids are matched by value, whatever their order and type: 5, 5.0 and "5" are one id, "05" is another.
 

@@ -8,7 +8,7 @@ from .configuration_id_encoders import SASRecConfig
 from .id_encoder import IDEncoderModel
 
 
-def transformer_blocks(config, norm_first: bool) -> nn.TransformerEncoder:
+def transformer_blocks(config: SASRecConfig, norm_first: bool) -> nn.TransformerEncoder:
     """The blocks that a config with the fields of [`SASRecConfig`] describes, batch first."""
     block = nn.TransformerEncoderLayer(
         config.hidden_size,
@@ -27,7 +27,7 @@ class OriginalBlock(nn.Module):
     """x' = LN(x) + attention(LN(x), x, x); then with y = LN(x'): y + W_2 relu(W_1 y + b_1) + b_2 (section 3.2, and the
     authors' code for where the norms stand)."""
 
-    def __init__(self, config: SASRecConfig):
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         size, inner = config.hidden_size, config.intermediate_size or config.hidden_size
         self.attention_norm = nn.LayerNorm(size)
@@ -56,7 +56,7 @@ class SASRecModel(IDEncoderModel):
     config_class = SASRecConfig
     base_model_prefix = "sasrec"
 
-    def __init__(self, config: SASRecConfig):
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__(config)
         self.position_embeddings = nn.Embedding(config.max_history, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)

@@ -27,7 +27,7 @@ class TextSASRecModel(SASRecModel):
     config_class = TextSASRecConfig
     base_model_prefix = "text_sasrec"
 
-    def __init__(self, config: TextSASRecConfig):
+    def __init__(self, config: TextSASRecConfig) -> None:
         super().__init__(config)
         self.register_buffer("texts", torch.zeros(config.n_items, config.text_dim))
         self.text_projection = nn.Linear(config.text_dim, config.hidden_size, bias=False)
@@ -37,7 +37,7 @@ class TextSASRecModel(SASRecModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is getattr(self, "text_projection", None):
             init.normal_(module.weight, std=0.1)  # text vectors have length 1, so theirs is the weights' columns'

@@ -30,7 +30,7 @@ class PromptTemplates:
     attribute_format: str = "\n{name}: "
     item_readout: str = "\nSimilar to:"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("user_readout", "item_readout"):
             if not getattr(self, name):
                 raise ValueError(

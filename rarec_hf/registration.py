@@ -63,7 +63,7 @@ def _class(module: str, name: str) -> type:
 
 
 # As Transformers' registries are pickled on the way to another process
-copyreg.pickle(StandIn, lambda cls: (_class, (cls.__module__, cls.__name__)))
+copyreg.pickle(StandIn, lambda cls: (_class, (cls.__module__, cls.__name__)))  # type: ignore[arg-type,return-value]
 
 
 class _AfterImport(MetaPathFinder):
@@ -117,7 +117,7 @@ def _register_pipeline() -> None:
     PIPELINE_REGISTRY.register_pipeline(TASK, pipeline, pt_model=AutoModel, type="text")
 
 
-def _write_card(folder: Any, repo_id: str, model: Any) -> str:
+def _write_card(folder: Any, repo_id: str, model: Any) -> Any:
     from .hub import write_model_card  # with the evaluation and its charts, which nothing else here needs
 
     return write_model_card(folder, repo_id=repo_id, model=model)

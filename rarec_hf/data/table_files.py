@@ -7,7 +7,7 @@ import gzip
 import json
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
@@ -35,7 +35,7 @@ def file_format(path: Path) -> str | None:
     return FORMATS.get(suffixes[-1]) if suffixes else None
 
 
-def read_parquet(path: Path, wanted: Collection[str], check: Check, drop: bool):
+def read_parquet(path: Path, wanted: Collection[str], check: Check, drop: bool) -> tuple[Any, int]:
     import pyarrow.parquet
 
     names = pyarrow.parquet.read_schema(path).names
@@ -44,7 +44,7 @@ def read_parquet(path: Path, wanted: Collection[str], check: Check, drop: bool):
     return pyarrow.parquet.read_table(path, columns=columns, partitioning=None), 0
 
 
-def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool):
+def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool) -> tuple[Any, int]:
     """csv and tsv through pyarrow: pandas, told to read some columns, silently cuts rows with too many fields."""
     import pyarrow
     from pyarrow import csv
@@ -53,7 +53,7 @@ def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool
         return pd.DataFrame(), 0
     malformed = []
 
-    def skip(row) -> str:
+    def skip(row: Any) -> str:
         malformed.append(row.number)
         return "skip"
 
@@ -91,7 +91,7 @@ def _first_malformed_row(path: Path, form: dict) -> str | None:
 
     found: list[str] = []
 
-    def name(row) -> str:
+    def name(row: Any) -> str:
         found.append(
             f"Expected {row.expected_columns} columns, got {row.actual_columns} in data row {row.number - 1} (the "
             f"header not counted): {row.text[:120]!r}. Quote fields that hold the separator, or drop such rows with "
@@ -107,7 +107,7 @@ def _first_malformed_row(path: Path, form: dict) -> str | None:
     return None
 
 
-def read_jsonl(path: Path, wanted: Collection[str], check: Check, drop: bool):
+def read_jsonl(path: Path, wanted: Collection[str], check: Check, drop: bool) -> tuple[Any, int]:
     """
     Through pyarrow where every wanted column is of one plain type, line by line otherwise: mixed types, huge integers,
     lists, and lines that an error must name.
@@ -174,7 +174,7 @@ def _read_jsonl_lines(path: Path, wanted: Collection[str], check: Check, drop: b
 
 
 def _open_bytes(path: Path) -> BinaryIO:
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _ends_with_quote(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +21,14 @@ class TopItemsRecorder:
         k (`int`): how many first items.
     """
 
-    def __init__(self, scorer: Scorer, k: int = 10):
+    def __init__(self, scorer: Scorer, k: int = 10) -> None:
         if k < 1:
             raise ValueError(f"`k` must be at least 1, got {k}.")
         self.scorer, self.k = scorer, k
         self.takes_users = bool(getattr(scorer, "takes_users", False))
         self._found: list[np.ndarray] = []
 
-    def __call__(self, histories: Sequence[np.ndarray], *users):
+    def __call__(self, histories: Sequence[np.ndarray], *users: Any) -> Any:
         scores = self.scorer(histories, *users)
         unseen = torch.as_tensor(scores).float().clone()
         rows, items = flatten_histories(histories, unseen.shape[1])

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, set_seed
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
 from ..data import DataReport, load_interactions, load_movielens_latest_small, split_interactions
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
+from ..evaluation.evaluator import Scorer
 from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..modeling_sasrec import SASRecConfig, SASRecModel
@@ -81,7 +82,11 @@ def read_item_texts(
 
 
 def build_model(
-    split: Split, encoder: IDEncoderModel, arguments: AlignmentArguments, score: str, backbone=None
+    split: Split,
+    encoder: IDEncoderModel,
+    arguments: AlignmentArguments,
+    score: str,
+    backbone: PreTrainedModel | None = None,
 ) -> tuple[RARecForSequentialRecommendation, str]:
     """
     The model around a frozen backbone, with its processor; `backbone` may be one that is loaded already.
@@ -180,7 +185,7 @@ def align(
         items = data.items(model.config.pooled_history)
         model.prepare_texts(items, arguments.encode_batch_size, not training.disable_tqdm)
 
-    def scorer():
+    def scorer() -> Scorer:
         model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm)
         return model.scorer()
 

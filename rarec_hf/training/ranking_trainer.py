@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import nn
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer
 
+from ..data.interactions import Interactions
 from ..data.splits import Targets
-from ..evaluation.evaluator import rank_targets
+from ..evaluation.evaluator import Scorer, rank_targets
 from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
 from .push_callback import WholePushCallback
@@ -21,7 +24,7 @@ LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log lin
 class RankingDataset(Dataset):
     """Histories and targets as a data set; histories are cut out when asked for."""
 
-    def __init__(self, interactions, targets: Targets):
+    def __init__(self, interactions: Interactions, targets: Targets) -> None:
         self.interactions, self.targets = interactions, targets
         self.histories = _Histories(interactions, targets)
 
@@ -36,7 +39,7 @@ class RankingDataset(Dataset):
 
     def rank(
         self,
-        scorer: Callable,
+        scorer: Scorer,
         description: str,
         batch_size: int = 64,
         progress: bool = True,
@@ -57,7 +60,7 @@ class RankingDataset(Dataset):
 
 
 class _Histories(Sequence):
-    def __init__(self, interactions, targets: Targets):
+    def __init__(self, interactions: Interactions, targets: Targets) -> None:
         self.interactions, self.targets = interactions, targets
 
     def __len__(self) -> int:
@@ -79,34 +82,40 @@ class RankingTrainer(Trainer):
         sampler (`Sampler`, *optional*): the order of the training samples; random otherwise.
     """
 
-    def __init__(self, *args, scorer: Callable[[], Callable], sampler: Sampler | None = None, **kwargs):
+    def __init__(
+        self, *args: Any, scorer: Callable[[], Scorer], sampler: Sampler | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.add_callback(WholePushCallback())
         self.scorer, self.sampler = scorer, sampler
         self._parts: dict[str, list[float]] = {}
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         output = model(**inputs)
         for name in ("ranking_loss", "alignment_loss"):
             if model.training and output.get(name) is not None:
                 self._parts.setdefault(name, []).append(output[name].item())
         return (output.loss, output) if return_outputs else output.loss
 
-    def _get_train_sampler(self, train_dataset=None):
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
-    def create_model_card(self, *args, **kwargs) -> None:
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Trainer's draft, where a callback or the user has not put a card already."""
         if not (Path(self.args.output_dir) / "README.md").is_file():
             super().create_model_card(*args, **kwargs)
 
-    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             logs |= {name: float(np.mean(values)) for name, values in self._parts.items()}
             self._parts.clear()
         super().log(logs, *args, **kwargs)
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: RankingDataset | None = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         if not isinstance(data, RankingDataset):
             raise ValueError(f"Expected a RankingDataset to evaluate on, got {type(data).__name__}.")

@@ -28,7 +28,7 @@ class AlignmentDataset(Dataset):
             then also has `text` (its row among `texts.texts`) and `text_end` (tokens of it that the sample reads).
     """
 
-    def __init__(self, interactions: Interactions, samples: Targets, processor: RARecProcessor | None = None):
+    def __init__(self, interactions: Interactions, samples: Targets, processor: RARecProcessor | None = None) -> None:
         self.interactions, self.samples = interactions, samples
         self.texts: SharedTexts | None = None
         if processor is not None:
@@ -83,7 +83,7 @@ class AlignmentCollator:
         log_q: np.ndarray | None = None,
         texts: SharedTexts | None = None,
         n_negatives: int = 0,
-    ):
+    ) -> None:
         self.processor, self.max_history, self.log_q, self.texts = processor, max_history, log_q, texts
         self.n_negatives = n_negatives
 
@@ -125,7 +125,7 @@ class TextGroupedSampler(Sampler[int]):
         seed (`int`): of the first epoch; the next ones follow.
     """
 
-    def __init__(self, texts: SharedTexts, batch_size: int, seed: int):
+    def __init__(self, texts: SharedTexts, batch_size: int, seed: int) -> None:
         self.lengths = torch.tensor([len(text) for text in texts.texts])
         self.rows_of: list[list[int]] = [[] for _ in texts.texts]
         for row, text in enumerate(texts.rows):
