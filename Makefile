@@ -1,7 +1,7 @@
 # make train   set up everything, train on the embedded example          make train ARGS="--help"
 # make test    set up everything, run the tests                          make test ARGS="-m slow"
 # make docs    build the site into site/; warnings are errors
-# make lint    check the style
+# make lint    check the style and the types
 # make clean   remove the virtual environment
 #
 # TORCH_FLAGS: more flags for installing torch, such as the `--index-url` of PyTorch's own CPU-only wheels.
@@ -28,6 +28,7 @@ docs: $(VENV)/.docs
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV)

@@ -1,42 +1,73 @@
 """RA-Rec for Hugging Face Transformers: pre-trained ID embeddings as per-layer soft prompts of a frozen LLM (arXiv
 2402.04527)."""
 
-from transformers import AutoConfig, AutoModel, AutoProcessor
-from transformers.pipelines import PIPELINE_REGISTRY
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
-from .backbone_source import load_backbone, load_tokenizer, resolve_backbone
+from .configuration_id_encoders import (
+    BERT4RecConfig,
+    ComiRecConfig,
+    GRU4RecConfig,
+    ItemVectorsConfig,
+    SASRecConfig,
+    TextSASRecConfig,
+)
 from .configuration_rarec import RARecConfig
-from .hub.pipeline import TASK, SequentialRecommendationPipeline
-from .id_encoders import ID_ENCODERS
-from .modeling_bert4rec import BERT4RecConfig, BERT4RecModel
-from .modeling_comirec import ComiRecConfig, ComiRecModel
-from .modeling_gru4rec import GRU4RecConfig, GRU4RecModel
-from .modeling_item_vectors import ItemVectorsConfig, ItemVectorsModel
-from .modeling_rarec import RARecForSequentialRecommendation, RARecOutput
-from .modeling_sasrec import SASRecConfig, SASRecModel
-from .modeling_text_sasrec import TextSASRecConfig, TextSASRecModel
-from .processing_rarec import RARecProcessor
-from .prompts import PromptTemplates
-from .recommendation import Recommendation, recommendations_to_frame
+from .registration import register
+
+if TYPE_CHECKING:
+    from .backbone_source import load_backbone, load_tokenizer, resolve_backbone
+    from .hub.pipeline import SequentialRecommendationPipeline
+    from .modeling_bert4rec import BERT4RecModel
+    from .modeling_comirec import ComiRecModel
+    from .modeling_gru4rec import GRU4RecModel
+    from .modeling_item_vectors import ItemVectorsModel
+    from .modeling_rarec import RARecForSequentialRecommendation, RARecOutput
+    from .modeling_sasrec import SASRecModel
+    from .modeling_text_sasrec import TextSASRecModel
+    from .processing_rarec import RARecProcessor
+    from .prompts import PromptTemplates
+    from .recommendation import Recommendation, recommendations_to_frame
 
 __version__ = "0.1.0"
 
+# The names above that are imported when first asked for: with Transformers' models they take seconds
+_MODULES = {
+    "BERT4RecModel": "modeling_bert4rec",
+    "ComiRecModel": "modeling_comirec",
+    "GRU4RecModel": "modeling_gru4rec",
+    "ItemVectorsModel": "modeling_item_vectors",
+    "PromptTemplates": "prompts",
+    "RARecForSequentialRecommendation": "modeling_rarec",
+    "RARecOutput": "modeling_rarec",
+    "RARecProcessor": "processing_rarec",
+    "Recommendation": "recommendation",
+    "SASRecModel": "modeling_sasrec",
+    "SequentialRecommendationPipeline": "hub.pipeline",
+    "TextSASRecModel": "modeling_text_sasrec",
+    "load_backbone": "backbone_source",
+    "load_tokenizer": "backbone_source",
+    "recommendations_to_frame": "recommendation",
+    "resolve_backbone": "backbone_source",
+}
 
-def _write_card(folder, repo_id, model):
-    from .hub import write_model_card  # with the evaluation and its charts, which nothing else here needs
+if not TYPE_CHECKING:  # which would take it for a promise that any name is there
 
-    return write_model_card(folder, repo_id=repo_id, model=model)
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+            return value
+        if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+            return import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-RARecForSequentialRecommendation.card_writer = staticmethod(_write_card)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
-AutoConfig.register(RARecConfig.model_type, RARecConfig)
-AutoModel.register(RARecConfig, RARecForSequentialRecommendation)
-AutoProcessor.register(RARecConfig, RARecProcessor)
-PIPELINE_REGISTRY.register_pipeline(TASK, SequentialRecommendationPipeline, pt_model=AutoModel, type="text")
-for _encoder in ID_ENCODERS.values():
-    AutoConfig.register(_encoder.config_class.model_type, _encoder.config_class)
-    AutoModel.register(_encoder.config_class, _encoder)
+
+register()
 
 __all__ = [
     "BERT4RecConfig",

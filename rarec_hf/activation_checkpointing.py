@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_layout import Columns
 from .backbone_pass import run_backbone
+from .model_parts import ModelParts
 from .segments import Segment
 
 
-class ActivationCheckpointingMixin:
+class ActivationCheckpointingMixin(ModelParts):
     """Activation checkpointing of `RARecForSequentialRecommendation`."""
 
     supports_gradient_checkpointing = True
     _checkpointing = False
 
-    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict | None = None, **kwargs) -> None:
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict | None = None, **kwargs: Any
+    ) -> None:
         """
         Recomputes the backbone's blocks in the backward pass, soft prompts kept.
 
@@ -54,7 +59,7 @@ class ActivationCheckpointingMixin:
         self._checkpointing = True
         self.train(self.training)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **kwargs) -> None:
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict | None = None, **kwargs: Any) -> None:
         """The older name of `activation_checkpointing_enable`."""
         self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **kwargs)
 

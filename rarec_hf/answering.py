@@ -15,9 +15,10 @@ from .catalogue_index import length_sorted_batches
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
 from .processes import PartialState, dealt
 from .processing_rarec import SharedTexts, UserText, padded_texts
+from .text_pass import TextPassMixin
 
 
-class AnsweringMixin:
+class AnsweringMixin(TextPassMixin):
     """Users' representations of `RARecForSequentialRecommendation`."""
 
     kept_texts: KeptTexts | None = None

@@ -60,7 +60,9 @@ class Columns:
         return cls._of(TEXT, mask, rank + _per_row(start, mask), order, 0, order + 1)
 
     @classmethod
-    def soft_prompts(cls, batch: int, length: int, start: int | Tensor, device, group: int = 0) -> Columns:
+    def soft_prompts(
+        cls, batch: int, length: int, start: int | Tensor, device: torch.device, group: int = 0
+    ) -> Columns:
         """`length` soft prompts a row; they take up positions, as any cache in Transformers does."""
         real = torch.ones(batch, length, dtype=torch.bool, device=device)
         position = torch.arange(length, device=device).expand(batch, -1) + _per_row(start, real)

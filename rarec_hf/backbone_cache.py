@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +50,7 @@ class CacheLayerSpec:
 class ReadOnlyLayer(DynamicLayer):
     """Shows the `parts` (K, V) before the new keys and values; `keep` remembers the new ones in `new`."""
 
-    def __init__(self, parts: Sequence[tuple[Tensor, Tensor]], keep: bool = False):
+    def __init__(self, parts: Sequence[tuple[Tensor, Tensor]], keep: bool = False) -> None:
         super().__init__()
         self.parts, self.keep, self.new = list(parts), keep, None
         self.length = sum(key.shape[-2] for key, _ in self.parts)
@@ -57,7 +58,7 @@ class ReadOnlyLayer(DynamicLayer):
         if self.parts:  # some backbones ask a layer whether it holds anything
             self.keys, self.values = self.parts[0]
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if self.keep:
             self.new = (key_states, value_states)
         keys = torch.cat([*(k.to(key_states) for k, _ in self.parts), key_states], -2)
@@ -71,7 +72,9 @@ class ReadOnlyLayer(DynamicLayer):
 class ReadOnlyIndexedLayer(ReadOnlyLayer):
     """With an indexer's keys `index_parts`, each `(batch, n, dim)`."""
 
-    def __init__(self, parts: Sequence[tuple[Tensor, Tensor]], index_parts: Sequence[Tensor], keep: bool = False):
+    def __init__(
+        self, parts: Sequence[tuple[Tensor, Tensor]], index_parts: Sequence[Tensor], keep: bool = False
+    ) -> None:
         super().__init__(parts, keep)
         self.index_parts, self.new_index = list(index_parts), None
 
@@ -84,7 +87,7 @@ class ReadOnlyIndexedLayer(ReadOnlyLayer):
 class _Copies(dict):
     """Gives copies of its tensors: some backbones update the states they are given in place."""
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: int) -> Any:
         value = super().__getitem__(key)
         return value.clone() if isinstance(value, Tensor) else value
 
@@ -92,7 +95,7 @@ class _Copies(dict):
 class ReadOnlyStates(LinearAttentionLayer):
     """Layers that remember by states instead of keys: begins from `state`, or afresh."""
 
-    def __init__(self, number_of_states: int, state: LinearState | None = None, keep: bool = False):
+    def __init__(self, number_of_states: int, state: LinearState | None = None, keep: bool = False) -> None:
         super().__init__(number_of_states=number_of_states)
         self.keep, self.new_state = keep, LinearState()
         if state is not None:
@@ -102,7 +105,7 @@ class ReadOnlyStates(LinearAttentionLayer):
                 self.has_previous_state[number] = True
 
     def update_conv_state(
-        self, conv_states: Tensor, state_idx: int = 0, conv_kernel_size: int | None = None, **kwargs
+        self, conv_states: Tensor, state_idx: int = 0, conv_kernel_size: int | None = None, **kwargs: Any
     ) -> Tensor:
         before = self.conv_states[state_idx]
         if before is not None:
@@ -114,7 +117,7 @@ class ReadOnlyStates(LinearAttentionLayer):
             self.new_state.conv[state_idx] = full[..., -kernel:]
         return full
 
-    def update_recurrent_state(self, recurrent_states: Tensor, state_idx: int = 0, **kwargs) -> Tensor:
+    def update_recurrent_state(self, recurrent_states: Tensor, state_idx: int = 0, **kwargs: Any) -> Tensor:
         if self.keep:
             self.new_state.recurrent[state_idx] = recurrent_states
         return recurrent_states
@@ -125,7 +128,13 @@ class ReadOnlyHybridLayer(ReadOnlyStates, ReadOnlyLayer):
 
     is_compileable = False
 
-    def __init__(self, parts, number_of_states: int, state: LinearState | None = None, keep: bool = False):
+    def __init__(
+        self,
+        parts: Sequence[tuple[Tensor, Tensor]],
+        number_of_states: int,
+        state: LinearState | None = None,
+        keep: bool = False,
+    ) -> None:
         ReadOnlyLayer.__init__(self, parts, keep)
         ReadOnlyStates.__init__(self, number_of_states, state, keep)
 
@@ -139,7 +148,7 @@ def build_cache(layers: Sequence[CacheLayerSpec], past: Sequence[Segment], keep:
     return cache
 
 
-def _layer(index: int, layer: CacheLayerSpec, past: Sequence[Segment], keep: bool):
+def _layer(index: int, layer: CacheLayerSpec, past: Sequence[Segment], keep: bool) -> Any:
     if layer.is_dummy:
         return DummyLayer()
     # States run through the text line alone: those after the last segment that has any

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from transformers import PreTrainedConfig
 from transformers.masking_utils import (
     LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING,
     create_chunked_causal_mask,
@@ -15,9 +18,10 @@ from .backbone_pass import RECURRENT
 WINDOW_FIELDS = ("sliding_window", "attention_chunk_size")
 
 
-def typed_masks(config) -> tuple[tuple[str, Window | str | None], ...] | None:
+def typed_masks(config: PreTrainedConfig) -> tuple[tuple[str, Window | str | None], ...] | None:
     """One mask a layer type, where the config names layer types and Transformers has a mask function for each."""
-    types, rules = getattr(config, "layer_types", None), {}
+    types = getattr(config, "layer_types", None)
+    rules: dict[str, Window | str | None] = {}
     for layer_type in dict.fromkeys(types or ()):
         function = LAYER_PATTERN_TO_MASK_FUNCTION_MAPPING.get(layer_type)
         if function is None:
@@ -27,7 +31,7 @@ def typed_masks(config) -> tuple[tuple[str, Window | str | None], ...] | None:
     return tuple(rules.items()) or None
 
 
-def _rule_of(function, config) -> Window | str | None:
+def _rule_of(function: Any, config: PreTrainedConfig) -> Window | str | None:
     sliding, chunk = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)
     if function is create_recurrent_attention_mask:
         return RECURRENT
@@ -36,7 +40,7 @@ def _rule_of(function, config) -> Window | str | None:
     return Window("chunked", chunk) if function is create_chunked_causal_mask and chunk else None
 
 
-def single_mask(config) -> tuple[tuple[None, Window | None], ...]:
+def single_mask(config: PreTrainedConfig) -> tuple[tuple[None, Window | None], ...]:
     """One mask for all layers, with the window that the config states."""
     if sliding := getattr(config, "sliding_window", None):
         return ((None, Window("sliding", sliding)),)

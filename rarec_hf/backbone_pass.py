@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ def run_backbone(
     return states, kept
 
 
-def _states_at(base: nn.Module, output, depths: Sequence[float]) -> Tensor:
+def _states_at(base: nn.Module, output: Any, depths: Sequence[float]) -> Tensor:
     hidden = output.hidden_states
     if not hidden or any(states.shape != output.last_hidden_state.shape for states in hidden):
         raise ValueError(
@@ -150,7 +151,7 @@ def _check_limits(spec: BackboneSpec, columns: Columns, keys: Columns, past: Seq
         )
 
 
-def _attention_mask(base: nn.Module, spec: BackboneSpec, columns: Columns, keys: Columns, cache: DynamicCache):
+def _attention_mask(base: nn.Module, spec: BackboneSpec, columns: Columns, keys: Columns, cache: DynamicCache) -> Any:
     """A 2D padding mask where the causal order of columns says it all, else the rule, one mask a layer type."""
     padding = keys.real.long()
     text_end = (keys.order + 1).masked_fill((keys.kind != TEXT) | ~keys.real, 0).amax(1, keepdim=True)
@@ -170,12 +171,12 @@ def _attention_mask(base: nn.Module, spec: BackboneSpec, columns: Columns, keys:
     offset = len(keys) - len(columns)
     shape_and_dtype = torch.empty(*columns.real.shape, 1, dtype=base.dtype, device=columns.real.device)
 
-    def mask_for(rule: Window | str | None):
+    def mask_for(rule: Window | str | None) -> Any:
         if rule == RECURRENT:
             return create_recurrent_attention_mask(config, shape_and_dtype, padding, cache)
         visible = visibility(columns, keys, rule)
 
-        def sees(batch, head, query, key):
+        def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return visible[batch, query - offset, key]
 
         # (causal | rule) & rule = rule, while dtype, attention backend and padding stay the library's business

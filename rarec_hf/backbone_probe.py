@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +89,9 @@ class _Cannot(Exception):
 class _Measurement:
     """The steps of one measurement: they share the backbone, some text, and what was found so far."""
 
-    def __init__(self, base: nn.Module, language_model: PreTrainedModel, bidirectional: bool, device: torch.device):
+    def __init__(
+        self, base: nn.Module, language_model: PreTrainedModel, bidirectional: bool, device: torch.device
+    ) -> None:
         self.base, self.bidirectional = base, bidirectional
         self.config = base.config.get_text_config(decoder=True)
         vocabulary = language_model.get_input_embeddings().num_embeddings
@@ -251,7 +255,7 @@ class _Measurement:
     def _columns(self, length: int, start: int = 0) -> Columns:
         return Columns.text(torch.ones_like(self.ids[:, :length]), start=start, order_start=start)
 
-    def _text(self, spec: BackboneSpec, ids: Tensor, past=(), start: int = 0) -> Tensor:
+    def _text(self, spec: BackboneSpec, ids: Tensor, past: Sequence[Segment] = (), start: int = 0) -> Tensor:
         return run_backbone(self.base, spec, ids, Columns.text(torch.ones_like(ids), start=start), past)[0]
 
     def _prompts(self, spec: BackboneSpec, rows: int = 1, scale: float = 1.0, group: int = 0) -> Segment:
@@ -275,7 +279,7 @@ def _position_offset(base: nn.Module) -> int:
     return 0
 
 
-def _max_positions(config, offset: int) -> int | None:
+def _max_positions(config: Any, offset: int) -> int | None:
     longest = getattr(config, "max_position_embeddings", None)
     longest = longest - offset if isinstance(longest, int) and longest > 0 else None
     # A window kept inside the attention (gpt_neo) is out of a mask's reach, so no sequence may be longer than it

@@ -17,9 +17,10 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
+from .model_parts import ModelParts
 from .packed_texts import text_key
 from .processes import PartialState, dealt, filled, several, speaks
-from .processing_rarec import padded_texts
+from .processing_rarec import RARecProcessor, padded_texts
 from .whole_files import replacing
 
 logger = logging.get_logger(__name__)
@@ -85,7 +86,7 @@ def recency_pooled(vectors: Tensor, history: Tensor, latest: int, decay: float) 
     return torch.nn.functional.normalize((chosen * weights.unsqueeze(-1)).sum(1), dim=-1)
 
 
-class CatalogueMixin:
+class CatalogueMixin(ModelParts):
     """Catalogue methods of `RARecForSequentialRecommendation`."""
 
     def forget_representations(self) -> None:
@@ -97,7 +98,7 @@ class CatalogueMixin:
         device = self.get_input_embeddings().weight.device
         return {name: value.to(device) for name, value in inputs.items()}
 
-    def _need_processor(self):
+    def _need_processor(self) -> RARecProcessor:
         if self.processor is None:
             raise ValueError("The model has no processor. Set `model.processor`, or load a folder that holds one.")
         if len(self.processor.item_ids) != self.config.id_encoder_config.n_items:
@@ -175,7 +176,7 @@ class CatalogueMixin:
         self._catalogue = Catalogue(texts)
 
     @torch.no_grad()
-    def take_texts_of(self, other) -> None:
+    def take_texts_of(self, other: CatalogueMixin) -> None:
         """
         Takes the text vectors and the whitening that another model around the same backbone and catalogue has from
         `prepare_texts`, instead of reading the texts again.
@@ -313,7 +314,7 @@ class CatalogueMixin:
         return len(missing)
 
     @torch.no_grad()
-    def represent_items(self, indices: Sequence[int], batch_size: int = 64) -> Tensor:
+    def represent_items(self, indices: Sequence[int] | np.ndarray, batch_size: int = 64) -> Tensor:
         """Representations `(n, width)` of some items by the weights as they are now; the index of the catalogue stays
         as it was."""
         was_training, processor = self.training, self._need_processor()

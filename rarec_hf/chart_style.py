@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from .whole_files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY, INK = "#2f6db3", "#d9822b", "#8c96a3", "#30363d"
@@ -20,7 +21,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def tidy(axis, grid: str) -> None:
+def tidy(axis: Axes, grid: Literal["x", "y", "both"]) -> None:
     """Takes away what an axis does not need; `grid` is `"x"`, `"y"` or `"both"`."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=9, colors=INK)

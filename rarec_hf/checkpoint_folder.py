@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import CommitInfo, ResolvedRevision, is_offline_mode, try_to_load_from_cache
@@ -26,9 +26,13 @@ from .backbone_wheel import BackboneNotFoundError
 from .checkpoint_checks import check_shard_names, check_sizes, read_weights
 from .hub_upload import NEVER_UPLOADED, HubPush, file_states, ignore_in_uploads
 from .id_encoder import catalogue_digest
+from .model_parts import ModelParts
 from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
 from .remote_code import code_beside
 from .whole_files import replacing
+
+if TYPE_CHECKING:
+    from typing import Self
 
 logger = logging.get_logger(__name__)
 
@@ -39,7 +43,7 @@ _BACKBONE_PREFIX = "language_model."
 OWNED_FILES = ("model*.safetensors", "model.safetensors.index.json", REPRESENTATIONS_FILE, f"{BACKBONE_FOLDER}/*")
 
 
-class CheckpointFolderMixin:
+class CheckpointFolderMixin(ModelParts):
     """
     `save_pretrained` and `from_pretrained` of `RARecForSequentialRecommendation`. A folder holds
 
@@ -161,7 +165,7 @@ class CheckpointFolderMixin:
         config: Any = None,
         language_model: PreTrainedModel | None = None,
         **kwargs: Any,
-    ):
+    ) -> Self:
         """
         Loads a folder or a Hub repository, slim or full.
 

@@ -4,13 +4,12 @@ aligned."""
 # No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
 # string.
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .id_encoder import check_finite
-from .id_encoders import id_encoder_config
+from .configuration_id_encoders import check_finite, id_encoder_config
 from .ids import shown
 from .objectives import OBJECTIVES
 
@@ -98,7 +97,7 @@ class RARecConfig(PreTrainedConfig):
     initializer_range: float | int = 0.02
     format_version: int = FORMAT_VERSION
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if not all(isinstance(depth, (int, float)) and abs(depth) <= 1 for depth in self.text_layers):
             raise ValueError(f"`text_layers` must be depths within 0..1, got {shown(self.text_layers)}.")
         self.text_layers = [float(depth) for depth in self.text_layers]
@@ -108,7 +107,7 @@ class RARecConfig(PreTrainedConfig):
             self.id_encoder_config = id_encoder_config(self.id_encoder_config)
         super().__post_init__(**kwargs)
 
-    def validate_alignment(self):
+    def validate_alignment(self) -> None:
         """Checks the fields against each other and against what this version knows."""
         for name, known in (
             ("soft_prompt_position", SOFT_PROMPT_POSITIONS),

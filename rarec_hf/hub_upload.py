@@ -81,7 +81,7 @@ class HubPush:
         tags: str | Sequence[str] | None = None,
         ignore_patterns: str | Sequence[str] | None = None,
         delete_patterns: str | Sequence[str] | None = None,
-    ):
+    ) -> None:
         if create_pr and revision not in (None, "main"):
             raise ValueError(
                 f"`create_pr=True` opens a pull request against the main branch, got `revision={revision!r}` as well. "

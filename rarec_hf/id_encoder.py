@@ -1,20 +1,20 @@
 """What every ID encoder is: item vectors, and vectors of a user after each item of a history."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from .configuration_id_encoders import IDEncoderConfig
 from .objectives import OBJECTIVES, full_cross_entropy
 
 
@@ -23,71 +23,12 @@ def catalogue_digest(item_ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(item_ids).encode()).hexdigest()
 
 
-def padded_histories(histories: Sequence[Sequence[int]], latest: int) -> Tensor:
+def padded_histories(histories: Sequence[Sequence[int] | np.ndarray], latest: int) -> Tensor:
     """The `latest` item indices of each history, oldest first: `(n, longest >= 1)`, right-padded with -1."""
     recent = [torch.tensor(history[-latest:], dtype=torch.long) for history in histories]
     if not any(len(history) for history in recent):
         return torch.full((len(recent), 1), -1)
     return nn.utils.rnn.pad_sequence(recent, batch_first=True, padding_value=-1)
-
-
-def check_finite(config: PreTrainedConfig) -> None:
-    """
-    Refuses fields of a config that are no finite numbers: comparisons with NaN let them pass every other check.
-
-    Raises:
-        ValueError: names the field.
-    """
-    for name, value in vars(config).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"`{name}` must be a finite number, got {value}.")
-
-
-@strict
-class IDEncoderConfig(PreTrainedConfig):
-    """
-    Args:
-        n_items (`int`): size of the catalogue; item indices are 0..n_items-1.
-        hidden_size (`int`): width of the ID vectors.
-        max_history (`int`): how many of the latest items are read.
-        dropout (`float`): in training.
-        objective (`str`): what it is trained by: `"cross_entropy"` over the full catalogue, or over the sampled
-            negatives of a batch, where `"gbce"` and `"bpr"` can be had too.
-        weighted_negatives (`bool`): under sampled cross-entropy, weigh the drawn items so that together they stand for
-            the whole catalogue: the sum over them estimates the full softmax's. Otherwise a target is told apart from
-            the few that were drawn.
-        training_data (`str`, *optional*): digest of the (user, position) pairs it was trained on. The alignment
-            refuses an encoder that has seen its targets, and this is how it knows.
-        catalogue (`str`, *optional*): digest of the item ids in catalogue order; vectors of another catalogue are
-            refused.
-    """
-
-    n_items: int = 1
-    hidden_size: int = 64
-    max_history: int = 50
-    dropout: float | int = 0.3
-    initializer_range: float | int = 0.02
-    objective: str = "cross_entropy"
-    weighted_negatives: bool = False
-    training_data: str | None = None
-    catalogue: str | None = None
-
-    def validate_catalogue(self):
-        if self.n_items < 1 or self.max_history < 1:
-            raise ValueError(
-                f"`n_items` and `max_history` must be at least 1, got {self.n_items} and {self.max_history}."
-            )
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "interests"):
-            if getattr(self, name, 1) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name, 0) <= 1:
-                raise ValueError(f"`{name}` must be within 0..1, got {getattr(self, name)}.")
-        check_finite(self)
-        if self.weighted_negatives and self.objective != "cross_entropy":
-            raise ValueError(f"`weighted_negatives` belongs to 'cross_entropy', the objective is {self.objective!r}.")
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"`objective` must be one of {sorted(OBJECTIVES)}, got {self.objective!r}.")
 
 
 @dataclass
@@ -116,12 +57,12 @@ class IDEncoderModel(PreTrainedModel):
     takes_users = False  # True where there is a table of users, so that `users` says more than the history
     lookup_table: Tensor | None = None  # in training, a second leaf over the table, of sparse gradients
 
-    def __init__(self, config: IDEncoderConfig):
+    def __init__(self, config: IDEncoderConfig) -> None:
         super().__init__(config)
         self.item_embeddings = nn.Embedding(config.n_items, config.hidden_size)
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.MultiheadAttention):
             init.normal_(module.in_proj_weight, std=self.config.initializer_range)
@@ -268,6 +209,5 @@ __all__ = [
     "IDEncoderModel",
     "IDEncoderOutput",
     "catalogue_digest",
-    "check_finite",
     "padded_histories",
 ]

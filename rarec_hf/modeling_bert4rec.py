@@ -1,39 +1,14 @@
 """BERT4Rec (Sun et al., 2019, arXiv 1904.06690): attention in both directions over a history with masked items."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .configuration_id_encoders import BERT4RecConfig
 from .id_encoder import IDEncoderModel
-from .modeling_sasrec import SASRecConfig, transformer_blocks
-
-
-@strict
-class BERT4RecConfig(SASRecConfig):
-    """
-    Fields of [`SASRecConfig`] without `block`, and
-
-    Args:
-        mask_probability (`float`): share of a window's items that are masked in training (section 3.6).
-        last_item_share (`float`): share of the windows in which only the last item is masked, as it is when
-            recommending (the authors' code adds such samples).
-    """
-
-    model_type = "rarec_bert4rec"
-
-    mask_probability: float | int = 0.2
-    last_item_share: float | int = 0.1
-
-    def validate_masks(self):
-        if not 0 < self.mask_probability < 1 or not 0 <= self.last_item_share <= 1:
-            raise ValueError(
-                "Expected 0 < `mask_probability` < 1 and 0 <= `last_item_share` <= 1, got "
-                f"{self.mask_probability} and {self.last_item_share}."
-            )
+from .modeling_sasrec import transformer_blocks
 
 
 class BERT4RecModel(IDEncoderModel):
@@ -45,7 +20,7 @@ class BERT4RecModel(IDEncoderModel):
     config_class = BERT4RecConfig
     base_model_prefix = "bert4rec"
 
-    def __init__(self, config: BERT4RecConfig):
+    def __init__(self, config: BERT4RecConfig) -> None:
         super().__init__(config)
         self.mask_embedding = nn.Parameter(torch.empty(config.hidden_size))
         self.position_embeddings = nn.Embedding(config.max_history + 1, config.hidden_size)
@@ -58,7 +33,7 @@ class BERT4RecModel(IDEncoderModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is self:
             init.normal_(self.mask_embedding, std=self.config.initializer_range)

@@ -1,42 +1,13 @@
 """ComiRec (Cen et al., 2020, arXiv 2005.09347): several interests a user, by self-attention or dynamic routing."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .id_encoder import IDEncoderConfig, IDEncoderModel
-
-VARIANTS = ("self_attention", "dynamic_routing")
-
-
-@strict
-class ComiRecConfig(IDEncoderConfig):
-    """
-    Fields of [`IDEncoderConfig`], and
-
-    Args:
-        variant (`str`): `"self_attention"` (ComiRec-SA) or `"dynamic_routing"` (ComiRec-DR).
-        interests (`int`): interest vectors a user; each becomes a soft prompt.
-        attention_size (`int`): hidden width of the self-attention's scoring; the paper's is 4 times `hidden_size`.
-        routing_iterations (`int`): of dynamic routing.
-    """
-
-    model_type = "rarec_comirec"
-
-    variant: str = "self_attention"
-    interests: int = 4
-    attention_size: int = 256
-    routing_iterations: int = 3
-
-    def validate_interests(self):
-        if self.variant not in VARIANTS:
-            raise ValueError(f"`variant` must be one of {list(VARIANTS)}, got {self.variant!r}.")
-        if min(self.interests, self.attention_size, self.routing_iterations) < 1:
-            raise ValueError("`interests`, `attention_size` and `routing_iterations` must be at least 1.")
+from .configuration_id_encoders import ComiRecConfig
+from .id_encoder import IDEncoderModel
 
 
 class SelfAttentiveInterests(nn.Module):
@@ -45,7 +16,7 @@ class SelfAttentiveInterests(nn.Module):
     first t items is a running sum of exponentials over a running sum.
     """
 
-    def __init__(self, config: ComiRecConfig):
+    def __init__(self, config: ComiRecConfig) -> None:
         super().__init__()
         self.position_embeddings = nn.Embedding(config.max_history, config.hidden_size)
         self.hidden = nn.Linear(config.hidden_size, config.attention_size, bias=False)
@@ -64,7 +35,7 @@ class SelfAttentiveInterests(nn.Module):
 class RoutedInterests(nn.Module):
     """Dynamic routing of items to interest capsules (section 3.1, algorithm 1), for every prefix of a history."""
 
-    def __init__(self, config: ComiRecConfig):
+    def __init__(self, config: ComiRecConfig) -> None:
         super().__init__()
         self.iterations, self.interests = config.routing_iterations, config.interests
         # One transformation an interest and position, as the authors' code has it
@@ -99,7 +70,7 @@ class ComiRecModel(IDEncoderModel):
     config_class = ComiRecConfig
     base_model_prefix = "comirec"
 
-    def __init__(self, config: ComiRecConfig):
+    def __init__(self, config: ComiRecConfig) -> None:
         super().__init__(config)
         self.dropout = nn.Dropout(config.dropout)
         routed = config.variant == "dynamic_routing"
@@ -107,7 +78,7 @@ class ComiRecModel(IDEncoderModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, RoutedInterests):
             init.normal_(module.transform, std=self.config.hidden_size**-0.5)

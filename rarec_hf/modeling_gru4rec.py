@@ -1,28 +1,13 @@
 """GRU4Rec (Hidasi et al., 2016, arXiv 1511.06939): a recurrent network over a history."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .id_encoder import IDEncoderConfig, IDEncoderModel
-
-
-@strict
-class GRU4RecConfig(IDEncoderConfig):
-    """
-    Fields of [`IDEncoderConfig`], and
-
-    Args:
-        num_hidden_layers (`int`): recurrent layers.
-    """
-
-    model_type = "rarec_gru4rec"
-
-    num_hidden_layers: int = 1
+from .configuration_id_encoders import GRU4RecConfig
+from .id_encoder import IDEncoderModel
 
 
 class GRU4RecModel(IDEncoderModel):
@@ -31,14 +16,14 @@ class GRU4RecModel(IDEncoderModel):
     config_class = GRU4RecConfig
     base_model_prefix = "gru4rec"
 
-    def __init__(self, config: GRU4RecConfig):
+    def __init__(self, config: GRU4RecConfig) -> None:
         super().__init__(config)
         self.dropout = nn.Dropout(config.dropout)
         self.gru = nn.GRU(config.hidden_size, config.hidden_size, config.num_hidden_layers, batch_first=True)
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, nn.GRU):
             for name, parameter in module.named_parameters():

@@ -1,50 +1,19 @@
 """Item vectors (and user vectors, if there are any) of another recommender as an ID encoder: nothing is trained."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
-from .id_encoder import IDEncoderConfig, IDEncoderModel, catalogue_digest
+from .configuration_id_encoders import ItemVectorsConfig
+from .id_encoder import IDEncoderModel, catalogue_digest
 from .ids import id_texts
 from .vectors_by_id import MISSING, as_floats, check_rows, distinct_ids, rows_of_catalogue
-
-SIMILARITIES = ("dot", "cosine")
-
-
-@strict
-class ItemVectorsConfig(IDEncoderConfig):
-    """
-    Fields of [`IDEncoderConfig`], and
-
-    Args:
-        n_users (`int`): rows of the table of user vectors; 0: there is none.
-        recency_decay (`float`): weight of an item relative to the next more recent one in a user's mean.
-        similarity (`str`): how a user vector scores an item: `"dot"`, or `"cosine"` for vectors that were trained for
-            it; a user's mean is then one of vectors of length 1.
-    """
-
-    model_type = "rarec_item_vectors"
-
-    max_history: int = 50
-    dropout: float | int = 0.0
-    n_users: int = 0
-    recency_decay: float | int = 0.9
-    similarity: str = "dot"
-
-    def validate_vectors(self):
-        if not 0 < self.recency_decay <= 1:
-            raise ValueError(f"Expected 0 < `recency_decay` <= 1, got {self.recency_decay}.")
-        if self.similarity not in SIMILARITIES:
-            raise ValueError(f"`similarity` must be one of {list(SIMILARITIES)}, got {self.similarity!r}.")
-        if self.n_users < 0:
-            raise ValueError(f"`n_users` must be at least 0, got {self.n_users}.")
 
 
 class ItemVectorsModel(IDEncoderModel):
@@ -58,7 +27,7 @@ class ItemVectorsModel(IDEncoderModel):
     config_class = ItemVectorsConfig
     base_model_prefix = "item_vectors"
 
-    def __init__(self, config: ItemVectorsConfig):
+    def __init__(self, config: ItemVectorsConfig) -> None:
         super().__init__(config)
         if config.n_users:
             self.user_embeddings = nn.Embedding(config.n_users, config.hidden_size)  # a row of zeros: no vector
@@ -76,8 +45,8 @@ class ItemVectorsModel(IDEncoderModel):
         user_vectors: np.ndarray | Tensor | None = None,
         missing: str = "error",
         strict: bool = False,
-        **config,
-    ):
+        **config: Any,
+    ) -> ItemVectorsModel:
         """
         Ids are matched by value, whatever their order and type: 5, 5.0 and "5" are one id, "05" is another.
 

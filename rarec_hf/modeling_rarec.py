@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ from .reading import ReadingMixin
 from .recommendation import RecommendationMixin
 from .scoring import SCORES, TrainedHeads
 from .soft_prompt import SoftPromptGenerator
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 @dataclass
@@ -79,7 +83,7 @@ class RARecForSequentialRecommendation(
         config: RARecConfig,
         language_model: PreTrainedModel | None = None,
         id_encoder: PreTrainedModel | None = None,
-    ):
+    ) -> None:
         super().__init__(config)
         if config.text_config is None or config.id_encoder_config is None:
             raise ValueError("RARecConfig needs `text_config` and `id_encoder_config`; or use `from_backbone(...)`.")
@@ -114,7 +118,7 @@ class RARecForSequentialRecommendation(
         self.train(False)
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         std = self.config.initializer_range
         if isinstance(module, SoftPromptGenerator):
             if module.projector is not None:
@@ -129,7 +133,7 @@ class RARecForSequentialRecommendation(
 
     @classmethod
     def from_backbone(
-        cls, language_model: PreTrainedModel, id_encoder: PreTrainedModel, **config
+        cls, language_model: PreTrainedModel, id_encoder: PreTrainedModel, **config: Any
     ) -> RARecForSequentialRecommendation:
         """A new model around a loaded backbone and a trained ID encoder; `config` are fields of [`RARecConfig`]."""
         if unknown := sorted(config.keys() - {field.name for field in fields(RARecConfig)}):
@@ -148,7 +152,7 @@ class RARecForSequentialRecommendation(
 
     # modes -----------------------------------------------------------------------------------------------------------
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
         """
         The frozen parts stay in evaluation mode, unless activation checkpointing needs the backbone's training mode.
         """
@@ -272,7 +276,7 @@ class RARecForSequentialRecommendation(
         )
 
 
-def _forget_representations(model: RARecForSequentialRecommendation, incompatible_keys) -> None:
+def _forget_representations(model: RARecForSequentialRecommendation, incompatible_keys: Any) -> None:
     model.forget_representations()
 
 

@@ -1,49 +1,14 @@
 """SASRec (Kang and McAuley, 2018, arXiv 1808.09781): causal self-attention over a history."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
-from .id_encoder import IDEncoderConfig, IDEncoderModel
+from .configuration_id_encoders import SASRecConfig
+from .id_encoder import IDEncoderModel
 
 
-@strict
-class SASRecConfig(IDEncoderConfig):
-    """
-    Fields of [`IDEncoderConfig`], and
-
-    Args:
-        num_hidden_layers (`int`): transformer blocks.
-        num_attention_heads (`int`): attention heads of a block.
-        block (`str`): `"original"`, the paper's: queries are normalised and added to what attention gives, keys and
-            values are not normalised, the feed-forward part is as wide as the vectors; or `"pre_norm"`, as in GPT-2.
-        intermediate_size (`int`, *optional*): hidden width of a block's feed-forward part; if not given,
-            `hidden_size` for `"original"` and 4 times `hidden_size` for `"pre_norm"`.
-        attention_dropout (`float`): of attention weights. Above 0 it keeps PyTorch from its fused attention on CPUs,
-            which is about four times slower.
-    """
-
-    model_type = "rarec_sasrec"
-
-    num_hidden_layers: int = 2
-    num_attention_heads: int = 2
-    block: str = "original"
-    intermediate_size: int | None = None
-    attention_dropout: float | int = 0.0
-
-    def validate_heads(self):
-        if self.block not in ("original", "pre_norm"):
-            raise ValueError(f"`block` must be 'original' or 'pre_norm', got {self.block!r}.")
-        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"`hidden_size` ({self.hidden_size}) must be a multiple of `num_attention_heads` "
-                f"({self.num_attention_heads})."
-            )
-
-
-def transformer_blocks(config, norm_first: bool) -> nn.TransformerEncoder:
+def transformer_blocks(config: SASRecConfig, norm_first: bool) -> nn.TransformerEncoder:
     """The blocks that a config with the fields of [`SASRecConfig`] describes, batch first."""
     block = nn.TransformerEncoderLayer(
         config.hidden_size,
@@ -62,7 +27,7 @@ class OriginalBlock(nn.Module):
     """x' = LN(x) + attention(LN(x), x, x); then with y = LN(x'): y + W_2 relu(W_1 y + b_1) + b_2 (section 3.2, and the
     authors' code for where the norms stand)."""
 
-    def __init__(self, config: SASRecConfig):
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         size, inner = config.hidden_size, config.intermediate_size or config.hidden_size
         self.attention_norm = nn.LayerNorm(size)
@@ -91,7 +56,7 @@ class SASRecModel(IDEncoderModel):
     config_class = SASRecConfig
     base_model_prefix = "sasrec"
 
-    def __init__(self, config: SASRecConfig):
+    def __init__(self, config: SASRecConfig) -> None:
         super().__init__(config)
         self.position_embeddings = nn.Embedding(config.max_history, config.hidden_size)
         self.dropout = nn.Dropout(config.dropout)

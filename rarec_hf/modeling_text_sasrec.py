@@ -1,52 +1,15 @@
 """SASRec over ID vectors and what the items' texts say together, as UniSRec (arXiv 2206.05941) and its like do."""
 
-# No `from __future__ import annotations` here: `strict` checks a field only where its annotation is a type, not a
-# string.
+from __future__ import annotations
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from .modeling_sasrec import SASRecConfig, SASRecModel
+from .configuration_id_encoders import TextSASRecConfig
+from .modeling_sasrec import SASRecModel
 
 METRIC_UNIT = 0.1  # at the learning rate of the other weights the metric would leave the cosine at once
-
-
-@strict
-class TextSASRecConfig(SASRecConfig):
-    """
-    Fields of [`SASRecConfig`], and
-
-    Args:
-        text_dim (`int`): width of the items' text vectors.
-        text_gain (`float`): weight of the cosine between the history's texts and an item's; 0 leaves it out.
-        pooled_history (`int`): how many of the latest items have their texts pooled there.
-        pooling_decay (`float`): weight of an item relative to the next more recent one.
-        text_metric (`bool`): learn in which directions of the text vectors items must be alike, instead of the plain
-            cosine; the gain is learnt too and starts at `text_gain`.
-        id_dropout (`float`): in training, the chance that an item's ID vector is left out where the item is looked up,
-            so that its text vector learns to stand alone, as it must for items with few interactions.
-    """
-
-    model_type = "rarec_text_sasrec"
-
-    text_dim: int = 256
-    text_gain: float | int = 10.0
-    pooled_history: int = 10
-    pooling_decay: float | int = 0.8
-    text_metric: bool = False
-    id_dropout: float | int = 0.0
-
-    def validate_texts(self):
-        if not 0 <= self.id_dropout < 1:
-            raise ValueError(f"Expected 0 <= `id_dropout` < 1, got {self.id_dropout}.")
-        if self.text_dim < 1 or self.pooled_history < 1 or self.text_gain < 0 or not 0 < self.pooling_decay <= 1:
-            raise ValueError(
-                "Expected `text_dim` and `pooled_history` of at least 1, `text_gain` of at least 0 and 0 < "
-                f"`pooling_decay` <= 1, got {self.text_dim}, {self.pooled_history}, {self.text_gain} and "
-                f"{self.pooling_decay}."
-            )
 
 
 class TextSASRecModel(SASRecModel):
@@ -64,7 +27,7 @@ class TextSASRecModel(SASRecModel):
     config_class = TextSASRecConfig
     base_model_prefix = "text_sasrec"
 
-    def __init__(self, config: TextSASRecConfig):
+    def __init__(self, config: TextSASRecConfig) -> None:
         super().__init__(config)
         self.register_buffer("texts", torch.zeros(config.n_items, config.text_dim))
         self.text_projection = nn.Linear(config.text_dim, config.hidden_size, bias=False)
@@ -75,7 +38,7 @@ class TextSASRecModel(SASRecModel):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if module is getattr(self, "text_projection", None):
             init.normal_(module.weight, std=0.1)  # text vectors have length 1, so theirs is the weights' columns'

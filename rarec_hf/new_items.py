@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from .catalogue_index import CatalogueMixin
 from .id_encoder import catalogue_digest
+from .processing_rarec import RARecProcessor
 from .scoring import EncoderPlusLLMScore
 
 
-class NewItemsMixin:
+class NewItemsMixin(CatalogueMixin):
     """`add_items` of `RARecForSequentialRecommendation`."""
 
     @torch.no_grad()
@@ -55,7 +57,7 @@ class NewItemsMixin:
         self.config.id_encoder_config = self.id_encoder.config
         self.index_catalogue(batch_size, progress)
 
-    def _texts_with_new(self, extended, batch_size: int, progress: bool) -> Tensor:
+    def _texts_with_new(self, extended: RARecProcessor, batch_size: int, progress: bool) -> Tensor:
         """Text vectors `(n_items, text_dim)` of the known items and the new ones."""
         n_known, head = len(self.processor.item_ids), self.score_head
         if head.uses_text:

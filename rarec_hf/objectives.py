@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ def full_cross_entropy(states: Tensor, item_vectors: Tensor, targets: Tensor) ->
 
 class _FullCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, states: Tensor, item_vectors: Tensor, targets: Tensor) -> Tensor:
         wanted = ctx.needs_input_grad[:2]
         state_grad = torch.empty_like(states) if any(wanted) else None
         item_grad = torch.zeros_like(item_vectors) if wanted[1] else None
@@ -94,7 +95,7 @@ class _FullCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, scale: Tensor):
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("The gradients of `full_cross_entropy` can be taken once; compute the loss again.")
         (state_grad, item_grad), ctx.gradients = ctx.gradients, None

@@ -47,7 +47,7 @@ def text_key(ids: Iterable[int]) -> bytes:
 class TextPacking:
     """Packs what a backbone of this `spec` keeps of texts, and puts packed texts together to a batch again."""
 
-    def __init__(self, spec: BackboneSpec):
+    def __init__(self, spec: BackboneSpec) -> None:
         self.parts: list[tuple[str, int, tuple[int, ...]]] = []  # kind, cache layer, shape a token
         for index, layer in enumerate(spec.layers):
             if layer.shape is not None:
@@ -113,7 +113,7 @@ class KeptTexts:
         max_bytes (`int`): of all texts together.
     """
 
-    def __init__(self, max_bytes: int):
+    def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.n_bytes = max_bytes, 0
         self._texts: OrderedDict[bytes, PackedText] = OrderedDict()
 

@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedConfig
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
@@ -81,7 +81,7 @@ class RARecProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        tokenizer,
+        tokenizer: PreTrainedTokenizerBase,
         item_ids: Sequence[str] = (),
         titles: Sequence[str] = (),
         attributes: Sequence[Mapping[str, str]] | None = None,
@@ -90,7 +90,7 @@ class RARecProcessor(ProcessorMixin):
         max_title_tokens: int = 24,
         max_text_tokens: int = 192,
         history_block: int = 1,
-    ):
+    ) -> None:
         super().__init__(tokenizer)
         self.item_ids = checked_ids(item_ids)
         self.titles = checked_titles(titles, self.item_ids)
@@ -214,10 +214,10 @@ class RARecProcessor(ProcessorMixin):
             ids = [i for i in self._encode(piece, True) if i not in self._control]
         return ids[: self.max_title_tokens]
 
-    def _user_tokens(self, history: Sequence[int]) -> list[int]:
+    def _user_tokens(self, history: Sequence[int] | np.ndarray) -> list[int]:
         return self.user_text(history).ids
 
-    def user_text(self, history: Sequence[int]) -> UserText:
+    def user_text(self, history: Sequence[int] | np.ndarray) -> UserText:
         """
         The user's text of a whole history of item indices, oldest first. Of two histories of one user whose texts
         begin at the same title, the shorter one's text is the beginning of the longer one's.
@@ -254,7 +254,7 @@ class RARecProcessor(ProcessorMixin):
         ids = self._opening + [t for piece in pieces for t in self._tokens(*piece)]
         return ids[: self.max_text_tokens]
 
-    def _check(self, indices: Sequence[int]) -> None:
+    def _check(self, indices: Sequence[int] | np.ndarray) -> None:
         if len(indices) and not (0 <= min(indices) and max(indices) < len(self.item_ids)):
             raise ValueError(
                 f"Item indices must be within 0..{len(self.item_ids) - 1}, got {min(indices)}..{max(indices)}."
@@ -265,7 +265,7 @@ class RARecProcessor(ProcessorMixin):
             raise ValueError(f"A {what}'s text has no token. Give it an opening in the templates, or a title.")
         return padded_texts(rows)
 
-    def shared_texts(self, histories: Sequence[Sequence[int]]) -> SharedTexts:
+    def shared_texts(self, histories: Sequence[Sequence[int] | np.ndarray]) -> SharedTexts:
         """The texts of histories of item indices, each distinct text once and none that begins another."""
         tokens = [tuple(self._user_tokens(history)) for history in histories]
         order = sorted(range(len(tokens)), key=tokens.__getitem__, reverse=True)  # a text follows those it begins
@@ -279,9 +279,9 @@ class RARecProcessor(ProcessorMixin):
 
     def user_inputs(
         self,
-        histories: Sequence[Sequence[int]],
+        histories: Sequence[Sequence[int] | np.ndarray],
         max_history: int,
-        users: Sequence[int] | None = None,
+        users: Sequence[int] | np.ndarray | None = None,
         shared: SharedTexts | None = None,
     ) -> dict[str, Tensor]:
         """
@@ -316,7 +316,7 @@ class RARecProcessor(ProcessorMixin):
             inputs["users"] = torch.tensor([int(user) for user in users], dtype=torch.long)
         return inputs
 
-    def item_inputs(self, indices: Sequence[int]) -> dict[str, Tensor]:
+    def item_inputs(self, indices: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """
         `item_text_ids` and `item_text_mask` `(n, length)`, `item_readout_ids` `(readout length,)` and `items` `(n,)`
         of item indices.
@@ -332,7 +332,7 @@ class RARecProcessor(ProcessorMixin):
             "items": torch.tensor(indices),
         }
 
-    def item_texts(self, indices: Sequence[int]) -> list[list[int]]:
+    def item_texts(self, indices: Sequence[int] | np.ndarray) -> list[list[int]]:
         """
         Token ids of the texts of item indices.
 
@@ -350,7 +350,9 @@ class RARecProcessor(ProcessorMixin):
 
     # files -----------------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs) -> list[str]:
+    def save_pretrained(
+        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str]:
         """
         Saves the tokenizer's files, `processor_config.json` and `items.json`; with `push_to_hub=True` uploads them
         too, to `repo_id` (default: the folder's name) and with the other arguments of `push_to_hub`.
@@ -373,7 +375,7 @@ class RARecProcessor(ProcessorMixin):
         return [str(folder / SETTINGS_FILE), str(folder / ITEMS_FILE)]
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs) -> RARecProcessor:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> RARecProcessor:
         """Loads what `save_pretrained` wrote, from a folder or a Hub repository."""
         path = str(pretrained_model_name_or_path)
         asked = {name: kwargs[name] for name in ("token", "local_files_only", "cache_dir") if name in kwargs}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +47,7 @@ class _Pass:
     def joined(cls, parts: list[_Pass], rows: Tensor) -> _Pass:
         """Parts put together; row i of the whole is row `rows[i]` of the parts in a line."""
 
-        def join(tensors):
+        def join(tensors: Sequence[Any]) -> Any:
             return None if tensors[0] is None else torch.cat(tensors)[rows]
 
         values = None
@@ -128,7 +130,16 @@ class ReadingMixin(TextPassMixin):
             return None
         return self.soft_prompts[side](self.id_encoder.prompt_vectors(id_vectors).float() / self.id_scale)
 
-    def _after_text(self, ids, mask, readout_ids, prompts: SoftPrompts | None, want_text, aligns, rows=None) -> _Pass:
+    def _after_text(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        readout_ids: Tensor,
+        prompts: SoftPrompts | None,
+        want_text: bool,
+        aligns: bool,
+        rows: Tensor | None = None,
+    ) -> _Pass:
         """The text runs alone and without gradient; readout tokens read its cache and the soft prompts."""
         text, lengths = self.text_states_of(ids, mask), mask.sum(1)
         if rows is not None and not torch.equal(rows, torch.arange(len(ids), device=rows.device)):
@@ -143,7 +154,16 @@ class ReadingMixin(TextPassMixin):
         past = [text] if prompts is None else [text, prompts.segment(lengths)]
         return run_backbone(self.backbone, self.spec, readout, columns, past)[0][:, -1]
 
-    def _positions(self, ids, mask, readout_ids, prompts: SoftPrompts | None, aligns, rows, ends) -> _Pass:
+    def _positions(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        readout_ids: Tensor,
+        prompts: SoftPrompts | None,
+        aligns: bool,
+        rows: Tensor,
+        ends: Tensor,
+    ) -> _Pass:
         """Every reading of a text from one pass: a group each of soft prompts and readout tokens."""
         text = self.text_states_of(ids, mask)
         # A table of (text, place): which reading stands there, and whether one does
@@ -170,7 +190,15 @@ class ReadingMixin(TextPassMixin):
         last = states.unflatten(1, (n_places, len(readout)))[:, :, -1]
         return _Pass(last[rows, place], None, text.mean_values(rows, ends) if aligns else None)
 
-    def _before_text(self, ids, mask, readout_ids, prompts: SoftPrompts | None, want_text, aligns) -> _Pass:
+    def _before_text(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        readout_ids: Tensor,
+        prompts: SoftPrompts | None,
+        want_text: bool,
+        aligns: bool,
+    ) -> _Pass:
         """The paper's layout: text and readout read the soft prompts before them."""
         text = self.text_means_of(ids, mask, aligns) if want_text or aligns else TextStates(None, None)
         lengths, n_prompts = mask.sum(1), 0 if prompts is None else len(prompts)
@@ -181,7 +209,15 @@ class ReadingMixin(TextPassMixin):
         states, _ = run_backbone(self.backbone, self.spec, torch.cat([ids, readout], 1), columns, past)
         return _Pass(states[:, -1], text.mean, text.values)
 
-    def _by_length(self, ids, mask, readout_ids, prompts: SoftPrompts | None, want_text, aligns) -> _Pass:
+    def _by_length(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        readout_ids: Tensor,
+        prompts: SoftPrompts | None,
+        want_text: bool,
+        aligns: bool,
+    ) -> _Pass:
         """`_after_text` for backbones that continue text only in rows of one length."""
         lengths, parts, taken = mask.sum(1), [], []
         for length in lengths.unique():

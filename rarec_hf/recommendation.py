@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Recommendation:
     titles: list[str]
     scores: list[float]
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """A `pandas.DataFrame` with a row an item: `rank` (from 1), `item_id`, `title`, `score`."""
         return recommendations_to_frame([self]).drop(columns="row")
 
@@ -66,7 +67,7 @@ def _cut(title: str, longest: int = 60) -> str:
     return title if len(title) <= longest else title[: longest - 3] + "..."
 
 
-def recommendations_to_frame(answers: Sequence[Recommendation], user_ids: Sequence[str] | None = None):
+def recommendations_to_frame(answers: Sequence[Recommendation], user_ids: Sequence[str] | None = None) -> Any:
     """
     A `pandas.DataFrame` of what `recommend()` gave for many histories, a row an item: `row` (of the history, from 0)
     or with `user_ids` `user_id`, then `rank` (from 1), `item_id`, `title` and `score`.
@@ -98,7 +99,10 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
 
     @torch.no_grad()
     def score_histories(
-        self, histories: Sequence[Sequence[int]], batch_size: int = 16, users: Sequence[int] | None = None
+        self,
+        histories: Sequence[Sequence[int] | np.ndarray],
+        batch_size: int = 16,
+        users: Sequence[int] | np.ndarray | None = None,
     ) -> np.ndarray:
         """
         Scores of the whole catalogue, `(n, n_items)` float32, for histories of item indices.
@@ -121,7 +125,9 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
     def scorer(self) -> Callable[..., np.ndarray]:
         """`score_histories` as an evaluation calls it: with users, where the ID encoder has a table of them."""
 
-        def score(histories: Sequence[Sequence[int]], users: Sequence[int] | None = None) -> np.ndarray:
+        def score(
+            histories: Sequence[Sequence[int] | np.ndarray], users: Sequence[int] | np.ndarray | None = None
+        ) -> np.ndarray:
             return self.score_histories(histories, users=users)
 
         score.takes_users = self.id_encoder.takes_users
@@ -130,7 +136,7 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
     @torch.no_grad()
     def represent_users(
         self,
-        histories: Sequence[Sequence[int]],
+        histories: Sequence[Sequence[int] | np.ndarray],
         batch_size: int = 16,
         progress: bool = False,
         users: Sequence[int] | None = None,
@@ -149,6 +155,27 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
             for place, row in enumerate(rows):
                 states[row], vectors[row] = some_states[place], some_vectors[place]
         return torch.stack(states), torch.stack(vectors)
+
+    # A text is a sequence of texts, too; it is refused
+    @overload
+    def recommend(
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        exclude_seen: bool = True,
+        batch_size: int = 16,
+        user_ids: str | Sequence[str | None] | None = None,
+    ) -> Recommendation: ...
+
+    @overload
+    def recommend(
+        self,
+        history: Sequence[Sequence[str]],
+        k: int = 10,
+        exclude_seen: bool = True,
+        batch_size: int = 16,
+        user_ids: Sequence[str | None] | None = None,
+    ) -> list[Recommendation]: ...
 
     def recommend(
         self,
@@ -199,7 +226,9 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         return answers if many else answers[0]
 
     @torch.no_grad()
-    def _best(self, states: Tensor, vectors: Tensor, items: Tensor, item_vectors: Tensor, k: int, seen):
+    def _best(
+        self, states: Tensor, vectors: Tensor, items: Tensor, item_vectors: Tensor, k: int, seen: Any
+    ) -> tuple[Tensor, Tensor]:
         """The best `k` items of each user, on the users' device, a piece of the catalogue at a time."""
 
         def score(users: slice, part: slice) -> Tensor:

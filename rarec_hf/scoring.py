@@ -24,7 +24,7 @@ class DotProductScore(nn.Module):
 
     uses_encoder, uses_text, user_side = False, False, ()
 
-    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1):
+    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1) -> None:
         super().__init__()
         self.width, self.objective_scale = hidden_size, 1.0 / hidden_size
 
@@ -38,7 +38,7 @@ class DotProductScore(nn.Module):
 class TrainedHeads(nn.Module):
     """Heads A and B on the readout states of both sides; what they give has length 1."""
 
-    def __init__(self, hidden_size: int, score_dim: int):
+    def __init__(self, hidden_size: int, score_dim: int) -> None:
         super().__init__()
         self.state_norm = nn.LayerNorm(hidden_size, elementwise_affine=False)
         self.user_head = nn.Linear(hidden_size, score_dim, bias=False)
@@ -60,7 +60,7 @@ class TrainedHeadScore(TrainedHeads):
     uses_encoder, uses_text, objective_scale = False, False, 1.0
     user_side = ("log_scale", "user_head")
 
-    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1):
+    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1) -> None:
         super().__init__(hidden_size, score_dim)
         self.width = score_dim
         self.log_scale = nn.Parameter(torch.zeros(()))
@@ -90,7 +90,7 @@ class EncoderPlusLLMScore(TrainedHeads):
     uses_encoder, uses_text, objective_scale = True, True, 1.0
     user_side = ("gains", "user_head")  # what item representations do not depend on
 
-    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1):
+    def __init__(self, hidden_size: int, text_dim: int, score_dim: int, n_text_layers: int = 1) -> None:
         super().__init__(hidden_size, score_dim)
         of_layer = min(text_dim, hidden_size)
         self.text_dim = n_text_layers * of_layer

@@ -84,7 +84,7 @@ class SoftPromptGenerator(nn.Module):
 
     def __init__(
         self, shapes: Mapping[int, LayerShape], id_dim: int, context_length: int, layer_specific: bool = True
-    ):
+    ) -> None:
         super().__init__()
         if id_dim == 0 and context_length == 0:
             raise ValueError("A soft prompt needs ID vectors, a contextual instruction, or both; got neither.")

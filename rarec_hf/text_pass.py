@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .attention_layout import Columns
 from .backbone_pass import run_backbone
+from .model_parts import ModelParts
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
 from .segments import Segment
 
@@ -51,7 +52,7 @@ class TextStates:
         return means
 
 
-class TextPassMixin:
+class TextPassMixin(ModelParts):
     """Text states of `RARecForSequentialRecommendation`: from where they are kept, else from the backbone."""
 
     stored_texts = None  # anything with `find(key) -> PackedText | None`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ def best_items(
     n_users: int,
     n_items: int,
     k: int,
-    seen: Sequence[Sequence[int]] | None = None,
+    seen: Sequence[Sequence[int] | np.ndarray] | None = None,
     scores_at_once: int = SCORES_AT_ONCE,
 ) -> tuple[Tensor, Tensor]:
     """
@@ -55,7 +56,9 @@ def best_items(
     return values, items
 
 
-def _of_users(score, users: slice, n_items: int, k: int, seen, items_at_once: int) -> tuple[Tensor, Tensor]:
+def _of_users(
+    score: Callable[[slice, slice], Tensor], users: slice, n_items: int, k: int, seen: Any, items_at_once: int
+) -> tuple[Tensor, Tensor]:
     pairs = None if seen is None else _by_item(seen)
     best: tuple[Tensor, Tensor] | None = None
     for start in range(0, n_items, items_at_once):
@@ -104,7 +107,7 @@ def _top(scores: Tensor, k: int, offset: int) -> tuple[Tensor, Tensor]:
     return values, items + offset
 
 
-def _by_item(seen: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def _by_item(seen: Sequence[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Rows and items of all seen pairs, sorted by item."""
     rows = np.repeat(np.arange(len(seen)), [len(items) for items in seen])
     items = np.concatenate([np.asarray(items, dtype=np.int64) for items in seen]) if len(seen) else np.empty(0, int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,9 @@ def global_time(
     return finish(split)
 
 
-def _cuts(interactions: Interactions, validation_from, test_from, validation_share: float, test_share: float):
+def _cuts(
+    interactions: Interactions, validation_from: Any, test_from: Any, validation_share: float, test_share: float
+) -> tuple[float, float]:
     shares = {"validation_share": validation_share, "test_share": test_share}
     if min(shares.values()) <= 0 or sum(shares.values()) >= 1:
         raise ValueError(f"`validation_share` and `test_share` must be above 0 and sum to less than 1, got {shares}.")
@@ -115,13 +118,13 @@ def _cuts(interactions: Interactions, validation_from, test_from, validation_sha
     return first, second
 
 
-def _count_before(times: np.ndarray, offsets: np.ndarray, cut) -> np.ndarray:
+def _count_before(times: np.ndarray, offsets: np.ndarray, cut: float) -> np.ndarray:
     """How many interactions of each user came before the cut; `(n_users,)`."""
     before = np.concatenate([[0], np.cumsum(times < cut)])
     return np.diff(before[offsets])
 
 
-def _first_seen_late(interactions: Interactions, cut) -> int:
+def _first_seen_late(interactions: Interactions, cut: float) -> int:
     early = np.zeros(interactions.n_items, dtype=bool)
     early[interactions.item_index[interactions.timestamps < cut]] = True
     return int((~early).sum())

@@ -35,7 +35,8 @@ def stable_groups(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if not n_rows:
         return np.arange(0), np.zeros(0, dtype=bool)
     row_bits = (n_rows - 1).bit_length()
-    room, waiting, rest = 64 - row_bits, list(keys), []
+    room, waiting = 64 - row_bits, list(keys)
+    rest: list[np.ndarray] = []
     packed = np.zeros(n_rows, dtype=np.uint64)
     while waiting and not rest:
         key = _from_zero(waiting.pop(0))

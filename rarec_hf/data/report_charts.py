@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from ..chart_style import BLUE, GREY, INK, ORANGE, new_figure, save_png, tidy
 from .timestamps import UNITS
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
     from .report import DataReport
 
 __all__ = ["draw_data_report"]
@@ -49,7 +52,7 @@ def draw_data_report(report: DataReport, path: str | os.PathLike[str]) -> Path:
     return save_png(figure, Path(path))
 
 
-def _draw_lengths(axis, lengths: np.ndarray) -> None:
+def _draw_lengths(axis: Axes, lengths: np.ndarray) -> None:
     low, high = int(lengths.min()), int(lengths.max())
     # whole numbers, each its own bar as long as there are few, evenly spaced on the log axis beyond
     edges = np.unique(np.round(np.geomspace(max(low, 1), high + 1, 41)).astype(int))
@@ -62,7 +65,7 @@ def _draw_lengths(axis, lengths: np.ndarray) -> None:
     _finish(axis, title, "interactions of a user (bars widen with the length)", "users")
 
 
-def _draw_popularity(axis, report: DataReport) -> None:
+def _draw_popularity(axis: Axes, report: DataReport) -> None:
     counts = report.popularity
     # points evenly spaced on the log axis: a million of them would only make the file slow
     ranks = np.unique(np.round(np.geomspace(1, len(counts), 600)).astype(int))
@@ -76,7 +79,7 @@ def _draw_popularity(axis, report: DataReport) -> None:
     _finish(axis, title, "rank of the item", "interactions")
 
 
-def _draw_time(axis, report: DataReport) -> None:
+def _draw_time(axis: Axes, report: DataReport) -> None:
     import matplotlib.dates as dates
 
     days = report.timestamps / (UNITS[report.timestamp_unit] * SECONDS_OF_A_DAY)
@@ -90,7 +93,7 @@ def _draw_time(axis, report: DataReport) -> None:
     _finish(axis, "Interactions over time", "date (UTC)", f"interactions in {each}")
 
 
-def _draw_concentration(axis, report: DataReport) -> None:
+def _draw_concentration(axis: Axes, report: DataReport) -> None:
     shares = np.concatenate([[0.0], report.popularity.cumsum() / max(report.n_interactions, 1)])
     places = np.unique(np.linspace(0, len(report.popularity), 400).astype(int))
     axis.plot(100 * places / len(report.popularity), 100 * shares[places], color=BLUE, linewidth=1.8)
@@ -99,7 +102,7 @@ def _draw_concentration(axis, report: DataReport) -> None:
     _finish(axis, title, "most popular items, % of the catalogue", "% of the interactions")
 
 
-def _draw_irregularities(axis, report: DataReport) -> None:
+def _draw_irregularities(axis: Axes, report: DataReport) -> None:
     rows = report.irregularities()
     shares = np.array([100 * count / max(total, 1) for _, count, total in rows])
     places = np.arange(len(rows))
@@ -114,7 +117,7 @@ def _draw_irregularities(axis, report: DataReport) -> None:
     _finish(axis, "Irregularities", "% of the rows, users or items", "", grid="x")
 
 
-def _finish(axis, title: str, x: str, y: str, grid: str = "y") -> None:
+def _finish(axis: Axes, title: str, x: str, y: str, grid: Literal["x", "y", "both"] = "y") -> None:
     axis.set_title(title, loc="left", fontsize=11, color=INK)
     axis.set_xlabel(x, fontsize=9, color=INK)
     axis.set_ylabel(y, fontsize=9, color=INK)
@@ -123,7 +126,7 @@ def _finish(axis, title: str, x: str, y: str, grid: str = "y") -> None:
         axis.yaxis.set_major_formatter("{x:,.0f}")
 
 
-def _plain_ticks(axis) -> None:
+def _plain_ticks(axis: Axis) -> None:
     """Numbers instead of powers on a log axis, also between the powers where these are few."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 

@@ -163,7 +163,7 @@ def _buckets(values: np.ndarray, reference: np.ndarray, n_buckets: int) -> np.nd
 class _Users:
     """Samples that stand side by side for each user, in order of time."""
 
-    def __init__(self, user_of_sample: np.ndarray):
+    def __init__(self, user_of_sample: np.ndarray) -> None:
         self.users = user_of_sample
         self.first = np.flatnonzero(np.diff(user_of_sample, prepend=-1))
         self.sizes = np.diff(self.first, append=len(user_of_sample))

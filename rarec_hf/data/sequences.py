@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class Sequences(Sequence):
         starts, ends (`np.ndarray` of shape `(n_rows,)`): where each row begins and ends.
     """
 
-    def __init__(self, flat_items: np.ndarray, starts: np.ndarray, ends: np.ndarray):
+    def __init__(self, flat_items: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> None:
         if len(starts) != len(ends):
             raise ValueError(f"`starts` and `ends` must have the same length, got {len(starts)} and {len(ends)}.")
         self.flat_items, self.starts, self.ends = flat_items, starts, ends
@@ -26,7 +27,13 @@ class Sequences(Sequence):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, row):
+    @overload
+    def __getitem__(self, row: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> Sequences: ...
+
+    def __getitem__(self, row: int | slice) -> np.ndarray | Sequences:
         if isinstance(row, slice):
             return Sequences(self.flat_items, self.starts[row], self.ends[row])
         return self.flat_items[self.starts[row] : self.ends[row]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from .by_users import by_users
 from .global_time import global_time
@@ -20,7 +21,7 @@ SPLITS: dict[str, Callable[..., Split]] = {
 }
 
 
-def split_interactions(interactions: Interactions, name: str = "leave_one_out", **options) -> Split:
+def split_interactions(interactions: Interactions, name: str = "leave_one_out", **options: Any) -> Split:
     """
     Split by name.
 

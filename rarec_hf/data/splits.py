@@ -208,7 +208,9 @@ def _is_one_of(members: np.ndarray, n: int) -> np.ndarray:
     return flags
 
 
-def targets_at(interactions: Interactions, users: np.ndarray, ends: np.ndarray, positions=None) -> Targets:
+def targets_at(
+    interactions: Interactions, users: np.ndarray, ends: np.ndarray, positions: np.ndarray | None = None
+) -> Targets:
     """[`Targets`] of these users, histories' ends and, *optionally*, positions; the items are looked up."""
     at = ends if positions is None else positions
     return Targets(users, interactions.item_index[interactions.offsets[users] + at], ends, positions)

@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pandas as pd
 
@@ -39,7 +39,7 @@ def file_format(path: Path) -> str | None:
     return FORMATS.get(suffixes[-1]) if suffixes else None
 
 
-def read_parquet(path: Path, wanted: Collection[str], check: Check, drop: bool):
+def read_parquet(path: Path, wanted: Collection[str], check: Check, drop: bool) -> tuple[Any, int]:
     import pyarrow.parquet
 
     names = pyarrow.parquet.read_schema(path).names
@@ -48,7 +48,7 @@ def read_parquet(path: Path, wanted: Collection[str], check: Check, drop: bool):
     return pyarrow.parquet.read_table(path, columns=columns, partitioning=None), 0
 
 
-def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool):
+def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool) -> tuple[Any, int]:
     """csv and tsv through pyarrow: pandas, told to read some columns, silently cuts rows with too many fields."""
     import pyarrow
     from pyarrow import csv
@@ -57,7 +57,7 @@ def read_separated(path: Path, wanted: Collection[str], check: Check, drop: bool
         return pd.DataFrame(), 0
     malformed = []
 
-    def skip(row) -> str:
+    def skip(row: Any) -> str:
         malformed.append(row.number)
         return "skip"
 
@@ -115,7 +115,7 @@ def _first_malformed_row(path: Path, form: dict) -> str | None:
     return None
 
 
-def read_jsonl(path: Path, wanted: Collection[str], check: Check, drop: bool):
+def read_jsonl(path: Path, wanted: Collection[str], check: Check, drop: bool) -> tuple[Any, int]:
     """
     Through pyarrow where every wanted column is of one plain type, line by line otherwise: mixed types, huge integers,
     lists, and lines that an error must name.
@@ -196,7 +196,7 @@ def _read_jsonl_lines(path: Path, wanted: Collection[str], check: Check, drop: b
 
 
 def _open_bytes(path: Path) -> BinaryIO:
-    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _ends_with_quote(path: Path) -> bool:

@@ -102,7 +102,7 @@ def _read_file(
     label: str,
     drop: bool,
     constants: Iterable[str] = (),
-):
+) -> tuple[Any, int]:
     def check(names: Iterable[str]) -> None:  # before any row is read
         check_columns([*names, *constants], required, label)
 

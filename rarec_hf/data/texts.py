@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Texts(Sequence):
         ValueError: a missing text.
     """
 
-    def __init__(self, texts: pa.Array | Iterable[str]):
+    def __init__(self, texts: pa.Array | Iterable[str]) -> None:
         import pyarrow as pa
 
         if not isinstance(texts, pa.Array):
@@ -42,7 +42,13 @@ class Texts(Sequence):
     def __len__(self) -> int:
         return len(self._texts)
 
-    def __getitem__(self, place):
+    @overload
+    def __getitem__(self, place: SupportsIndex) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Texts: ...
+
+    def __getitem__(self, place: SupportsIndex | slice) -> str | Texts:
         if isinstance(place, slice):
             return Texts(self._texts[place])
         return self._texts[index(place)].as_py()
@@ -63,7 +69,7 @@ class Texts(Sequence):
             return NotImplemented
         return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
 
-    __hash__ = None  # as a list has none
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self[:3]))

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .stop_words import STOP_WORDS
 
@@ -25,7 +25,7 @@ ELISION = re.compile(r"\b(?:l|d|j|m|n|s|t|c|qu|jusqu|lorsqu|dell|nell|dall|all|s
 
 
 @lru_cache(maxsize=1)
-def _patterns():
+def _patterns() -> dict[str, Any]:
     import regex  # knows scripts and grapheme clusters; a dependency of transformers
 
     unspaced = r"\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"

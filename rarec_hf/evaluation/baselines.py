@@ -7,10 +7,14 @@ Each is fitted once and is then a `Scorer`: called with a batch of histories it 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .ranks import flatten_histories
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 BLOCK = 2048  # items whose neighbours are found at once; bounds the memory of the co-occurrence counts
 
@@ -18,7 +22,7 @@ BLOCK = 2048  # items whose neighbours are found at once; bounds the memory of t
 class Popularity:
     """Every user gets the same scores: how often each item occurs in the training histories."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts: np.ndarray | None = None  # (n_items,)
 
     def fit(self, histories: Sequence[np.ndarray], n_items: int) -> Popularity:
@@ -50,7 +54,7 @@ class ItemKNN:
         ValueError: A parameter is out of its range, or the model is called before `fit`.
     """
 
-    def __init__(self, neighbours: int = 100, shrinkage: float = 10.0, decay: float = 0.7):
+    def __init__(self, neighbours: int = 100, shrinkage: float = 10.0, decay: float = 0.7) -> None:
         if neighbours < 1 or not shrinkage >= 0:
             raise ValueError(f"Expected `neighbours` >= 1 and `shrinkage` >= 0, got {neighbours} and {shrinkage}.")
         _require_decay(decay)
@@ -94,7 +98,7 @@ class TitleTfidf:
         ValueError: A parameter is out of its range, no text holds a word, or the model is called before `fit`.
     """
 
-    def __init__(self, last: int = 10, decay: float = 0.7):
+    def __init__(self, last: int = 10, decay: float = 0.7) -> None:
         if last < 1:
             raise ValueError(f"Expected `last` >= 1, got {last}.")
         _require_decay(decay)
@@ -120,7 +124,7 @@ class TitleTfidf:
         return (weights @ self.vectors @ self._by_word).toarray()
 
 
-def seen_matrix(histories: Sequence[np.ndarray], n_items: int):
+def seen_matrix(histories: Sequence[np.ndarray], n_items: int) -> csr_array:
     """CSR `(n, n_items)` float32: 1 where the item stands in the history, however often."""
     from scipy import sparse
 
@@ -131,7 +135,7 @@ def seen_matrix(histories: Sequence[np.ndarray], n_items: int):
     return matrix
 
 
-def _recency_weights(histories: Sequence[np.ndarray], n_items: int, decay: float):
+def _recency_weights(histories: Sequence[np.ndarray], n_items: int, decay: float) -> csr_array:
     """CSR `(n, n_items)`: `decay**a` at the item seen `a` places before the last, summed where an item repeats."""
     from scipy import sparse
 
@@ -142,7 +146,7 @@ def _recency_weights(histories: Sequence[np.ndarray], n_items: int, decay: float
     return sparse.csr_array((weights, (rows, items)), shape=(len(histories), n_items))
 
 
-def _keep_largest(matrix, keep: int):
+def _keep_largest(matrix: csr_array, keep: int) -> csr_array:
     """The CSR matrix with only the `keep` largest values of each row; among equal ones the smaller column stays."""
     for row in np.flatnonzero(np.diff(matrix.indptr) > keep):
         values = matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]  # a view

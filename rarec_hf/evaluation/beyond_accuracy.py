@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class TopItemsRecorder:
         self.takes_users = bool(getattr(scorer, "takes_users", False))
         self._found: list[np.ndarray] = []
 
-    def __call__(self, histories: Sequence[np.ndarray], *users):
+    def __call__(self, histories: Sequence[np.ndarray], *users: Any) -> Any:
         scores = self.scorer(histories, *users)
         unseen = torch.as_tensor(scores).float().clone()
         rows, items = flatten_histories(histories, unseen.shape[1])

@@ -23,7 +23,7 @@ class Blend:
         weights (`list[float]`): one a scorer.
     """
 
-    def __init__(self, scorers: Sequence[Scorer], weights: Sequence[float]):
+    def __init__(self, scorers: Sequence[Scorer], weights: Sequence[float]) -> None:
         if len(scorers) != len(weights) or not scorers:
             raise ValueError(f"Expected one weight a scorer, got {len(weights)} for {len(scorers)}.")
         self.scorers, self.weights = list(scorers), [float(weight) for weight in weights]
@@ -39,7 +39,7 @@ class Blend:
         cls,
         scorers: Sequence[Scorer],
         histories: Sequence[np.ndarray],
-        targets: Sequence[int],
+        targets: Sequence[int] | np.ndarray,
         batch_size: int = 256,
         exclude_seen: bool = True,
     ) -> Blend:
@@ -84,7 +84,7 @@ def _unbounded(scores: Tensor, labels: Tensor, scale: Tensor, batch_size: int) -
     weights = torch.full((len(scores),), 1.0, requires_grad=True)  # in units of 1 / scale
     optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
 
-    def closure():
+    def closure() -> Tensor:
         optimizer.zero_grad()
         total = torch.zeros(())
         for start in range(0, len(labels), batch_size):
@@ -102,7 +102,13 @@ def _unbounded(scores: Tensor, labels: Tensor, scale: Tensor, batch_size: int) -
     return (weights / scale).detach()
 
 
-def _all_scores(scorers, histories, targets, batch_size: int, exclude_seen: bool) -> Tensor:
+def _all_scores(
+    scorers: Sequence[Scorer],
+    histories: Sequence[np.ndarray],
+    targets: Sequence[int] | np.ndarray,
+    batch_size: int,
+    exclude_seen: bool,
+) -> Tensor:
     parts, n = [], len(histories)
     if n == 0:
         raise ValueError("There are no targets to fit the weights on.")

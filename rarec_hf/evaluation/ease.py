@@ -30,7 +30,7 @@ class EASE:
         ValueError: A parameter out of range, a catalogue that does not fit, or the model is called before `fit`.
     """
 
-    def __init__(self, regularization: float = 250.0, memory_gib: float = 8.0):
+    def __init__(self, regularization: float = 250.0, memory_gib: float = 8.0) -> None:
         if not regularization > 0 or not memory_gib > 0:
             raise ValueError(
                 f"Expected `regularization` > 0 and `memory_gib` > 0, got {regularization} and {memory_gib}."

@@ -65,7 +65,7 @@ class RankingMetric:
             ),
         )
 
-    def add(self, *, prediction=None, reference=None, **kwargs):
+    def add(self, *, prediction: Any = None, reference: Any = None, **kwargs: Any) -> None:
         """Adds one user."""
         # `evaluate.combine` gives them by the other names
         prediction, reference = kwargs.pop("predictions", prediction), kwargs.pop("references", reference)
@@ -73,7 +73,7 @@ class RankingMetric:
             raise ValueError(f"{self.family} needs both `prediction` and `reference` of a user.")
         self.add_batch(predictions=[prediction], references=[reference], **kwargs)
 
-    def add_batch(self, *, predictions=None, references=None, **kwargs):
+    def add_batch(self, *, predictions: Any = None, references: Any = None, **kwargs: Any) -> None:
         """Adds some users; what is wrong with one is said at once, with its place in the batch."""
         if predictions is None or references is None:
             raise ValueError(f"{self.family} needs both `predictions` and `references`.")
@@ -95,7 +95,7 @@ class RankingMetric:
             raise ValueError(f"references: user {empty[0]} of the batch has no target. Leave out users without one.")
         super().add_batch(predictions=predictions, references=references, **kwargs)
 
-    def _compute(self, predictions, references, k: int | Sequence[int] | None = None) -> dict[str, float]:
+    def _compute(self, predictions: Any, references: Any, k: int | Sequence[int] | None = None) -> dict[str, float]:
         ks = _cutoffs(k, self.family)
         if not len(predictions):
             raise ValueError("No user was given, so there is nothing to average; give at least one.")

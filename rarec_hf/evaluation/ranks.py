@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Ranks:
     candidates: np.ndarray
     users: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("greater", "ties", "candidates", "users"):
             if name == "users" and self.users is None:
                 continue
@@ -232,7 +232,7 @@ def ranks_from_scores(
     )
 
 
-def _as_tensor(scores) -> torch.Tensor:
+def _as_tensor(scores: Any) -> torch.Tensor:
     """`(n, n_items)` numbers as a tensor, without a copy where there need not be one."""
     import torch
 

@@ -65,7 +65,7 @@ class EvaluationReport:
     ks: Sequence[int] = DEFAULT_KS
     data: dict = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         rows, self.rows = self.rows, []
         for row in rows:
             self._append(row)

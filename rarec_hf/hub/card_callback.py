@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .model_card import write_model_card
 
@@ -18,14 +19,17 @@ class ModelCardCallback(TrainerCallback):
         options: those of [`write_model_card`], such as `license`.
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         self.options = options
 
-    def on_push_begin(self, args, state, control, model=None, **kwargs) -> None:
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
         if not state.is_world_process_zero:
             return
-        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-        write_model_card(args.output_dir, **{"repo_id": args.hub_model_id, "model": model, **self.options})
+        folder = Path(str(args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_model_card(folder, **{"repo_id": args.hub_model_id, "model": model, **self.options})
 
 
 __all__ = ["ModelCardCallback"]

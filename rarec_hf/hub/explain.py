@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,9 +67,10 @@ class Explainer:
         ValueError: the model has no processor, or its catalogue is not indexed.
     """
 
-    def __init__(self, model: RARecForSequentialRecommendation, kept: int = 16, progress: bool = False):
+    def __init__(self, model: RARecForSequentialRecommendation, kept: int = 16, progress: bool = False) -> None:
         model.catalogue_items()  # raises with the remedy
-        self.model, self._kept, self._answers = model, kept, OrderedDict()
+        self.model, self._kept = model, kept
+        self._answers: OrderedDict[Any, Any] = OrderedDict()
         self._lock = threading.Lock()  # reading texts leaves states in the model
         self._text_alone = text_only_scorer(model, progress=progress)
 

@@ -26,7 +26,7 @@ class HistoryMatcher:
         processor ([`RARecProcessor`]): whose item table is searched.
     """
 
-    def __init__(self, processor: RARecProcessor):
+    def __init__(self, processor: RARecProcessor) -> None:
         self.processor = processor
         self._holders: dict[str, list[int]] = {}  # plain title -> item indices
         for index, title in enumerate(processor.titles):

@@ -24,7 +24,7 @@ class ItemFilters:
             An attribute of more than 200 values is no category and is left out.
     """
 
-    def __init__(self, search: TitleSearch, attributes: Sequence[Mapping[str, str]]):
+    def __init__(self, search: TitleSearch, attributes: Sequence[Mapping[str, str]]) -> None:
         self._search, self.n_items = search, len(attributes)
         values = [{(name, value) for name, text in item.items() for value in _values(text)} for item in attributes]
         counts = Counter(pair for pairs in values for pair in pairs)

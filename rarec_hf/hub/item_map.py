@@ -25,7 +25,7 @@ class ItemMap:
         ValueError: an unknown method, fewer than 3 items, or numbers that are not finite.
     """
 
-    def __init__(self, vectors: np.ndarray, items: np.ndarray, method: str = "tsne", seed: int = 0):
+    def __init__(self, vectors: np.ndarray, items: np.ndarray, method: str = "tsne", seed: int = 0) -> None:
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {list(METHODS)}, got {method!r}.")
         if len(vectors) != len(items) or len(items) < 3:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any
 
@@ -11,9 +12,8 @@ from transformers.pipelines.pt_utils import PipelineDataset
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processing_rarec import RARecProcessor
 from ..recommendation import Recommendation
+from ..registration import TASK
 from .history_matching import READINGS, HistoryMatcher
-
-TASK = "sequential-recommendation"
 
 
 class SequentialRecommendationPipeline(Pipeline):
@@ -50,7 +50,7 @@ class SequentialRecommendationPipeline(Pipeline):
 
     def __init__(
         self, model: RARecForSequentialRecommendation, processor: RARecProcessor | None = None, **kwargs: Any
-    ):
+    ) -> None:
         kwargs.pop("local_files_only", None)  # `pipeline(...)` has used it and hands it on all the same
         if not isinstance(model, RARecForSequentialRecommendation):
             raise TypeError(
@@ -87,7 +87,7 @@ class SequentialRecommendationPipeline(Pipeline):
         preprocess = {} if history_as is None else {"history_as": history_as}
         return preprocess, {name: value for name, value in forward.items() if value is not None}, {}
 
-    def __call__(self, inputs: Any, **kwargs: Any):
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """
         Args:
             inputs: a history, oldest first, as a list of item ids or titles, which may be empty; or a mapping with
@@ -154,7 +154,7 @@ class SequentialRecommendationPipeline(Pipeline):
             for item_id, title, score in model_outputs["recommendation"]
         ]
 
-    def save_pretrained(self, save_directory, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """`model.save_pretrained`, which saves all there is; no code goes along unless `include_code=True`."""
         self.model.save_pretrained(save_directory, **kwargs)
 

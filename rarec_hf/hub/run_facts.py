@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,7 @@ def _yaml(file: Path) -> Any:
     return _parsed(file, yaml.safe_load)
 
 
-def _parsed(file: Path, parse) -> Any:
+def _parsed(file: Path, parse: Callable[[str], Any]) -> Any:
     if not file.is_file():
         return None
     try:

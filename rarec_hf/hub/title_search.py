@@ -20,7 +20,7 @@ class TitleSearch:
         titles (`list[str]`): of the catalogue; the position is the item index.
     """
 
-    def __init__(self, titles: Sequence[str]):
+    def __init__(self, titles: Sequence[str]) -> None:
         self._folded = [folded(title) for title in titles]
 
     def holding(self, text: str) -> list[int]:

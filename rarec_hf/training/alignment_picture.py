@@ -6,12 +6,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModel, AutoTokenizer, TrainerCallback
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from ..catalogue_index import length_sorted_batches
 from ..data.splits import Split
@@ -182,12 +191,21 @@ class AlignmentMapCallback(TrainerCallback):
         folder (`str` or `Path`): made if it is not there.
     """
 
-    def __init__(self, model, shown: Shown, folder: str | Path, method: str = "tsne", seed: int = 0):
+    def __init__(
+        self,
+        model: RARecForSequentialRecommendation,
+        shown: Shown,
+        folder: str | Path,
+        method: str = "tsne",
+        seed: int = 0,
+    ) -> None:
         self.model, self.shown, self.folder, self.method, self.seed = model, shown, Path(folder), method, seed
         self.history: list[dict] = []
 
     @classmethod
-    def of(cls, model, split: Split, folder: str | Path, seed: int = 0) -> AlignmentMapCallback:
+    def of(
+        cls, model: RARecForSequentialRecommendation, split: Split, folder: str | Path, seed: int = 0
+    ) -> AlignmentMapCallback:
         """With a seeded draw of the split's items and users."""
         return cls(model, Shown.of(split, seed), folder, seed=seed)
 
@@ -200,10 +218,12 @@ class AlignmentMapCallback(TrainerCallback):
         if not state.global_step or (of_this and float(state.epoch).is_integer()):
             self._draw(state)  # at the start, or at the end of an epoch that was cut off before
 
-    def on_epoch_end(self, args, state, control, **kwargs):
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self._draw(state)
 
-    def _draw(self, state) -> None:
+    def _draw(self, state: TrainerState) -> None:
         if not state.is_world_process_zero:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

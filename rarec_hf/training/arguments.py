@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -15,7 +16,7 @@ from transformers.trainer_utils import IntervalStrategy
 from ..backbone_source import DEFAULT_BACKBONE
 
 
-def _f(default, text: str, **metadata):
+def _f(default: Any, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": text, **metadata})
 
 
@@ -251,7 +252,7 @@ class AlignmentArguments:
     )
     overwrite_output_dir: bool = _f(False, "Replace a folder that is there already, once the run has succeeded.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.alignment_samples == int(self.alignment_samples):
             self.alignment_samples = int(self.alignment_samples)  # a count reads as one in the saved arguments
         if self.every_position and self.history_block == 1:
@@ -288,7 +289,7 @@ class RARecTrainingArguments(TrainingArguments):
     dataloader_pin_memory: bool = _f(False, "Pinned memory for transfers to a GPU.")
     report_to: str = _f("none", "Where to log.")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         # The backbone is put on a GPU that speaks CUDA, else on the CPU; processes on CPUs know of each other only so
         self.use_cpu = self.use_cpu or not torch.cuda.is_available()
         if self.greater_is_better is None and str(self.metric_for_best_model).endswith("mean_rank"):
@@ -304,7 +305,9 @@ class RARecTrainingArguments(TrainingArguments):
                 )
 
 
-def parse_arguments(argv: Sequence[str] | None = None, description: str | None = None):
+def parse_arguments(
+    argv: Sequence[str] | None = None, description: str | None = None
+) -> tuple[DataArguments, EncoderArguments, AlignmentArguments, RARecTrainingArguments]:
     """
     Parses the command line; `--config FILE.yaml` may give any of the fields, and flags override it.
 

@@ -63,7 +63,7 @@ def fit_gains(
     weights = torch.tensor([1.0, 0.0, 0.0], device=users.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weights], max_iter=30, line_search_fn="strong_wolfe")
 
-    def closure():
+    def closure() -> Tensor:
         optimizer.zero_grad()
         total = 0.0
         for rows in batches:

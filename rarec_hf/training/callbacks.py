@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from ..modeling_rarec import RARecForSequentialRecommendation
@@ -97,7 +97,7 @@ class RecommendationSamplesCallback(TrainerCallback):
         k: int = 5,
         seed: int = 0,
         trackers: Sequence[TrainerCallback] = (),
-    ):
+    ) -> None:
         if n_users < 1 or k < 1:
             raise ValueError(f"`n_users` and `k` must be at least 1, got {n_users} and {k}.")
         self.model, self.folder, self.k, self.trackers = model, Path(folder), k, trackers
@@ -141,7 +141,7 @@ class RecommendationSamplesCallback(TrainerCallback):
                 if trackio.context_vars.current_run.get() is not None:
                     _log_table(trackio, [tuple(map(markdown_text, row)) for row in rows], state)
 
-    def _heading(self, state, metrics: dict[str, float]) -> str:
+    def _heading(self, state: TrainerState, metrics: dict[str, float]) -> str:
         epoch = "" if state.epoch is None else f", epoch {state.epoch:.3g}"
         names = {name.partition("_")[2]: name for name in metrics}  # without eval_ or another prefix
         values = [f", {names[name]} {metrics[names[name]]:.4f}" for name in LOGGED if name in names]
@@ -166,7 +166,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _log_table(tracker: Any, rows: Sequence[Sequence[str]], state) -> None:
+def _log_table(tracker: Any, rows: Sequence[Sequence[str]], state: TrainerState) -> None:
     """To W&B or trackio, which share these names."""
     table = tracker.Table(columns=list(COLUMNS), data=[list(row) for row in rows])
     tracker.log({TAG: table, "train/global_step": state.global_step})

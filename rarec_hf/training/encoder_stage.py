@@ -74,7 +74,9 @@ def prepare_encoders(
         raise ValueError(f"--encoder_type {TEXT_ENCODER} needs the items' text vectors; see `read_item_texts`.")
     without_texts = replace(arguments, encoder_type="sasrec") if texts is not None else arguments
 
-    def trained(name: str, sequences: Sequences, validation: Targets | None, digest: str | None, epochs: float):
+    def trained(
+        name: str, sequences: Sequences, validation: Targets | None, digest: str | None, epochs: float
+    ) -> tuple[IDEncoderModel, list[dict]]:
         inside = name == INNER_ENCODER
         settings = replace(arguments if inside else without_texts, encoder_epochs=epochs)
         stage = name if validation is not None else f"{name}_refit"

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from ..data.selection import count_of
-from ..data.splits import Split
+from ..data.splits import Split, Targets
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import TextPacking, text_key
-from ..processing_rarec import padded_texts
+from ..processing_rarec import RARecProcessor, padded_texts
 from .arguments import AlignmentArguments, RARecTrainingArguments
 
 SAMPLED_USERS = 300
@@ -119,7 +119,7 @@ def estimate(
     )  # fmt: skip
 
 
-def _mean_tokens(processor, split: Split, targets, seed: int) -> float:
+def _mean_tokens(processor: RARecProcessor, split: Split, targets: Targets, seed: int) -> float:
     """Tokens of a user's text, the mean over a seeded draw."""
     n = len(targets)
     if not n:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed as set_processes_seed
+from torch import nn
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
@@ -29,7 +31,7 @@ class SequenceDataset(Dataset):
     that only the first of a sequence is short.
     """
 
-    def __init__(self, sequences: Sequence[np.ndarray], max_history: int):
+    def __init__(self, sequences: Sequence[np.ndarray], max_history: int) -> None:
         self.windows = []
         for sequence in sequences:
             end = len(sequence)
@@ -55,7 +57,7 @@ class IDEncoderTrainer(RankingTrainer):
     A [`RankingTrainer`] that keeps one gradient of the embedding table, however often a step looks items up.
     """
 
-    def train(self, *args, **kwargs):
+    def train(self, *args: Any, **kwargs: Any) -> Any:
         if self.args.world_size > 1:  # gradients of a second leaf would stay on their process
             return super().train(*args, **kwargs)
         table = self.model.item_embeddings.weight
@@ -66,7 +68,7 @@ class IDEncoderTrainer(RankingTrainer):
         finally:
             self.model.lookup_table = None
 
-    def training_step(self, model, *args, **kwargs):
+    def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(model, *args, **kwargs)
         table, lookups = self.model.item_embeddings.weight, self.model.lookup_table
         if lookups is None:
@@ -90,7 +92,7 @@ class WindowCollator:
             `(n_items,)` to be corrected for.
     """
 
-    def __init__(self, n_negatives: int = 0, counts: np.ndarray | None = None, sampling: str = "uniform"):
+    def __init__(self, n_negatives: int = 0, counts: np.ndarray | None = None, sampling: str = "uniform") -> None:
         self.n_negatives, self.n_items = n_negatives, 0 if counts is None else len(counts)
         self.log_q = self.reached = None
         if n_negatives and sampling == "popularity":
@@ -114,7 +116,7 @@ class WindowCollator:
         return batch
 
 
-def encoder_scorer(encoder: IDEncoderModel):
+def encoder_scorer(encoder: IDEncoderModel) -> Any:
     """The encoder alone as a scorer: `(histories, users) -> (n, n_items)`; see `IDEncoderModel.user_vectors`."""
 
     @torch.no_grad()
@@ -129,7 +131,7 @@ def encoder_scorer(encoder: IDEncoderModel):
     return score
 
 
-def new_id_encoder(arguments: EncoderArguments, **fields) -> IDEncoderModel:
+def new_id_encoder(arguments: EncoderArguments, **fields: Any) -> IDEncoderModel:
     """An untrained encoder of the type and sizes that the arguments say; `fields` of its config besides."""
     if arguments.encoder_objective != "cross_entropy" and not arguments.encoder_negatives:
         raise ValueError(

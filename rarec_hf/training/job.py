@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from transformers import PreTrainedModel
 
 from ..backbone_fingerprint import weights_fingerprint
 from ..backbone_source import load_backbone, load_tokenizer, resolve_backbone
@@ -75,7 +76,11 @@ def read_item_texts(
 
 
 def build_model(
-    split: Split, encoder: IDEncoderModel, arguments: AlignmentArguments, score: str, backbone=None
+    split: Split,
+    encoder: IDEncoderModel,
+    arguments: AlignmentArguments,
+    score: str,
+    backbone: PreTrainedModel | None = None,
 ) -> tuple[RARecForSequentialRecommendation, str]:
     """
     The model around a frozen backbone, with its processor; `backbone` may be one that is loaded already.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub.utils import filter_repo_objects
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..hub_upload import NEVER_UPLOADED, ignore_in_uploads
@@ -21,10 +22,12 @@ class WholePushCallback(TrainerCallback):
     any other with `callbacks=[WholePushCallback()]`.
     """
 
-    def on_push_begin(self, args, state, control, **kwargs) -> None:
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if not state.is_world_process_zero:
             return
-        folder = Path(args.output_dir)
+        folder = Path(str(args.output_dir))
         checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         files = [p.relative_to(checkpoint).as_posix() for p in checkpoint.rglob("*") if p.is_file()]
         for name in filter_repo_objects(files, ignore_patterns=[*NEVER_UPLOADED, *_OF_THE_RUN]):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
+from ..data.interactions import Interactions
 from ..data.splits import Targets
-from ..evaluation.evaluator import rank_targets
+from ..evaluation.evaluator import Scorer, rank_targets
 from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
 from ..processes import several
@@ -30,7 +32,7 @@ LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log lin
 class RankingDataset(Dataset):
     """Histories and targets as a data set; histories are cut out when asked for."""
 
-    def __init__(self, interactions, targets: Targets):
+    def __init__(self, interactions: Interactions, targets: Targets) -> None:
         self.interactions, self.targets = interactions, targets
         self.histories = _Histories(interactions, targets)
 
@@ -45,7 +47,7 @@ class RankingDataset(Dataset):
 
     def rank(
         self,
-        scorer: Callable,
+        scorer: Scorer,
         description: str,
         batch_size: int = 64,
         progress: bool = True,
@@ -68,7 +70,7 @@ class RankingDataset(Dataset):
 
 
 class _Histories(Sequence):
-    def __init__(self, interactions, targets: Targets):
+    def __init__(self, interactions: Interactions, targets: Targets) -> None:
         self.interactions, self.targets = interactions, targets
 
     def __len__(self) -> int:
@@ -154,7 +156,7 @@ class RankingTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
 
-    def _get_train_sampler(self, train_dataset=None):
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
     def _save(self, *args, **kwargs) -> None:
@@ -170,7 +172,7 @@ class RankingTrainer(Trainer):
         if not (Path(self.args.output_dir) / "README.md").is_file():
             super().create_model_card(*args, **kwargs)
 
-    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             means = torch.tensor([float(np.mean(values)) for values in self._parts.values()], dtype=torch.float64)
             if several(process := PartialState()) and len(means):
@@ -179,7 +181,9 @@ class RankingTrainer(Trainer):
             self._parts.clear()
         super().log(logs, *args, **kwargs)
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: RankingDataset | None = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         data = self.eval_dataset if eval_dataset is None else eval_dataset
         if not isinstance(data, RankingDataset):
             raise ValueError(f"Expected a RankingDataset to evaluate on, got {type(data).__name__}.")

@@ -86,7 +86,7 @@ class PeakMemory:
     `gib` is None elsewhere.
     """
 
-    def __init__(self, seconds_between: float = 0.5):
+    def __init__(self, seconds_between: float = 0.5) -> None:
         self._bytes, self._between, self._stop = 0, seconds_between, threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
@@ -94,7 +94,7 @@ class PeakMemory:
         self._thread.start()
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
 

@@ -32,7 +32,7 @@ class AlignmentDataset(Dataset):
             then also has `text` (its row among `texts.texts`) and `text_end` (tokens of it that the sample reads).
     """
 
-    def __init__(self, interactions: Interactions, samples: Targets, processor: RARecProcessor | None = None):
+    def __init__(self, interactions: Interactions, samples: Targets, processor: RARecProcessor | None = None) -> None:
         self.interactions, self.samples = interactions, samples
         self.texts: SharedTexts | None = None
         if processor is not None:

@@ -85,7 +85,7 @@ class StoredTexts:
         progress (`bool`): show a bar while checksums are compared.
     """
 
-    def __init__(self, folder: str | Path, model: RARecForSequentialRecommendation, progress: bool = True):
+    def __init__(self, folder: str | Path, model: RARecForSequentialRecommendation, progress: bool = True) -> None:
         self.packing, self.progress = TextPacking(model.spec), progress
         self.dtype = model.backbone.dtype
         self.folder = Path(folder) / _identity(model)
@@ -104,7 +104,7 @@ class StoredTexts:
         return self.folder.name == _identity(model)
 
     @torch.no_grad()
-    def _bytes_a_text(self, model) -> int:
+    def _bytes_a_text(self, model: RARecForSequentialRecommendation) -> int:
         """Of a text of no length: its mean, its key and length, and what linear layers remember after it."""
         hidden_size = model.backbone.config.get_text_config(decoder=True).hidden_size
         n_bytes = 4 * len(model.config.text_layers) * hidden_size + 16 + 8
@@ -186,7 +186,9 @@ class StoredTexts:
         process.wait_for_everyone()
         self._scan(verify=False)
 
-    def _computed(self, model, texts: Sequence[Sequence[int]]) -> Iterator[tuple[bytes, PackedText]]:
+    def _computed(
+        self, model: RARecForSequentialRecommendation, texts: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[bytes, PackedText]]:
         device = model.get_input_embeddings().weight.device
         # Backbones that count positions through padding get each length alone
         lengths = sorted({len(text) for text in texts}) if model.spec.equal_lengths else [None]
@@ -254,7 +256,7 @@ class StoredTexts:
 
 
 class _Shard:
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         # The file stays mapped for as long as a tensor of it lives
         with safe_open(path, framework="pt") as file:
             self.tensors = {name: file.get_tensor(name) for name in file.keys()}

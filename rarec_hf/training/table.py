@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from ..evaluation import (
     popularity_bias,
     verdict,
 )
+from ..evaluation.evaluator import Scorer
 from ..evaluation.ranks import Ranks
 from ..id_encoder import IDEncoderModel, padded_histories
 from ..modeling_rarec import RARecForSequentialRecommendation
@@ -36,7 +38,7 @@ ROW_OF_SCORE = {
 }
 
 
-def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True):
+def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 64, progress: bool = True) -> Scorer:
     """
     The LLM's title states alone, untrained: cosine of the whitened text states, pooled over the history as in the
     full score. Needs an indexed catalogue; a score that keeps no text reads the titles once more.
@@ -53,11 +55,11 @@ def text_only_scorer(model: RARecForSequentialRecommendation, batch_size: int = 
     return pooled_text_scorer(texts, config.pooled_history or type(config)().pooled_history, config.pooling_decay)
 
 
-def pooled_text_scorer(texts: torch.Tensor, latest: int, decay: float):
+def pooled_text_scorer(texts: torch.Tensor, latest: int, decay: float) -> Scorer:
     """Cosine of items' text vectors `(n_items, width)`, of length 1, and the recency-weighted mean of a history's."""
 
     @torch.no_grad()
-    def score(histories):
+    def score(histories: Sequence[np.ndarray]) -> np.ndarray:
         return (recency_pooled(texts, padded_histories(histories, latest), latest, decay) @ texts.T).numpy()
 
     return score
@@ -103,7 +105,9 @@ def rank_opponents(
         add_row(report, name, test, scorer, note, exclude_seen=exclude_seen)
 
 
-def without_readout_scorer(model: RARecForSequentialRecommendation, known: RankingDataset, exclude_seen: bool = True):
+def without_readout_scorer(
+    model: RARecForSequentialRecommendation, known: RankingDataset, exclude_seen: bool = True
+) -> Blend | None:
     """The model's ID encoder and text vectors alone, their weights fitted anew: what the soft prompts have no part in.
     None where the score has no such parts."""
     encoder = encoder_scorer(model.id_encoder)
@@ -138,7 +142,7 @@ def add_row(
     report: EvaluationReport,
     name: str,
     test: RankingDataset,
-    scorer,
+    scorer: Scorer,
     note: str = "",
     batch_size: int = 256,
     exclude_seen: bool = True,

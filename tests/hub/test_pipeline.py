@@ -344,4 +344,4 @@ def test_a_saved_pipeline_is_the_models_folder_without_code(folder, tmp_path):
 
 def test_the_task_is_registered():
     _, task, _ = PIPELINE_REGISTRY.check_task(TASK)
-    assert task["impl"] is SequentialRecommendationPipeline
+    assert issubclass(SequentialRecommendationPipeline, task["impl"])  # what stands in for it
