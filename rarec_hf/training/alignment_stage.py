@@ -139,7 +139,8 @@ def align(
             save_file({name: t.contiguous() for name, t in model.own_weights().items()}, kept / SAFE_WEIGHTS_NAME)
             (kept / LOG_FILE).write_text(json.dumps([log, best]) + "\n", "utf-8")
             if beside is not None and beside.exists():
-                shutil.copytree(beside, kept / BESIDE)
+                # Not what was being written when a run was killed
+                shutil.copytree(beside, kept / BESIDE, ignore=shutil.ignore_patterns(".*"))
         _take_along(stages.folder / trained / BESIDE, folder)
     drawn |= best
     return log, drawn | _index(model, split, arguments, training, known, stages, indexed), selection

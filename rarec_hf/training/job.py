@@ -157,6 +157,8 @@ def ranking_rule(split: Split, exclude_seen: bool = True) -> str:
 def take_checkpoints(source: Path, target: Path) -> None:
     """What a `Trainer` left, whole checkpoints and logs for TensorBoard, into the run's folder; linked, not copied."""
     for path in sorted(path for path in source.rglob("*") if path.is_file()):
+        if path.name.startswith(".") and path.name != ".gitignore":
+            continue  # it was being written when a run was killed
         (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path, target / path.relative_to(source))

@@ -121,7 +121,7 @@ class RankingTrainer(Trainer):
     def go_on(self):
         """Trains from the latest whole checkpoint in `args.output_dir`, from the start if there is none."""
         last = last_checkpoint(Path(self.args.output_dir), PartialState())
-        self.args.restore_callback_states_from_checkpoint = last is not None
+        self.args.restore_callback_states_from_checkpoint = True  # in any case: checkpoints hold the arguments
         return self.train(resume_from_checkpoint=last)
 
     def _save_checkpoint(self, model, trial) -> None:
