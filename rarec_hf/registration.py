@@ -90,8 +90,13 @@ class _AfterImport(MetaPathFinder):
 
 
 class _Followed(Loader):
+    """A module's own loader, until the module runs; then the action."""
+
     def __init__(self, loader: Any, action: Callable[[], None]) -> None:
         self.loader, self.action = loader, action
+
+    def __getattr__(self, name: str) -> Any:  # what `runpy` and the like ask of a loader besides
+        return getattr(self.loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)

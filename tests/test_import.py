@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
 import pickle
@@ -138,3 +139,11 @@ def test_what_stands_in_for_a_class_is_as_the_class():
     assert pickle.loads(pickle.dumps(PROCESSOR_MAPPING))[rarec_hf.RARecConfig] is rarec_hf.RARecProcessor
     with pytest.raises(AttributeError, match="no_such_thing"):
         _ = MODEL_MAPPING[rarec_hf.RARecConfig].no_such_thing
+
+
+def test_modules_that_are_followed_stay_as_they_are():
+    module = rarec_hf.modeling_rarec
+    assert type(module.__loader__) is type(rarec_hf.prompts.__loader__) is type(module.__spec__.loader)
+    anew = importlib.util.find_spec("rarec_hf.modeling_rarec")
+    assert anew.loader.get_source("rarec_hf.modeling_rarec") == Path(module.__file__).read_text("utf-8")
+    assert importlib.util.find_spec("rarec_hf.nothing") is None
