@@ -1,7 +1,8 @@
 # make train   set up everything, train on the embedded example          make train ARGS="--help"
 # make test    set up everything, run the tests                          make test ARGS="-m slow"
 # make docs    build the site into site/; warnings are errors
-# make lint    check the style and the types
+# make lint    check the style and the types, scan tracked files for secrets
+# make audit   ask PyPI's advisories about every pinned version; needs the internet
 # make clean   remove the virtual environment
 #
 # TORCH_FLAGS: more flags for installing torch, such as the `--index-url` of PyTorch's own CPU-only wheels.
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip install -c constraints.txt
 # All cores (or OMP_NUM_THREADS): `accelerate launch` alone would set one thread.
 THREADS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 
-.PHONY: train test docs lint clean
+.PHONY: train test docs lint audit clean
 
 train: $(VENV)/.examples
 	@# waiting threads sleep instead of spinning: several times faster where cores are shared
@@ -29,6 +30,13 @@ docs: $(VENV)/.docs
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -p no:cacheprovider tests/test_loading_runs_nothing.py -k "secret or scan or requirement or installed"
+
+# No part of CI: a mirror without advisories answers "not found" for every package, and pip-audit calls that a success.
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install pip-audit
+	$(VENV)-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --strict
 
 clean:
 	rm -rf $(VENV)

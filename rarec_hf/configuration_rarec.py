@@ -121,8 +121,8 @@ class RARecConfig(PreTrainedConfig):
             raise ValueError(f"`format_version` must be at least 1, got {self.format_version}.")
         if self.format_version > FORMAT_VERSION:
             raise ValueError(
-                f"The folder has format version {self.format_version}, this rarec_hf reads up to {FORMAT_VERSION}. "
-                "Update rarec_hf."
+                f"The folder has format version {self.format_version} (`format_version`), this "
+                f"rarec_hf reads up to {FORMAT_VERSION}. Update rarec_hf."
             )
         if self.context_length < 0 or self.pooled_history < 0 or min(self.score_dim, self.text_dim) < 1:
             raise ValueError(
