@@ -30,7 +30,7 @@ def id_encoder_config(fields: dict) -> PreTrainedConfig:
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in ID_ENCODERS:
         raise ValueError(
-            f"`id_encoder_config`: unknown ID encoder type {shown(model_type)}; known are {sorted(ID_ENCODERS)}."
+            f"`id_encoder_config`: Unknown ID encoder type {shown(model_type)}; known are {sorted(ID_ENCODERS)}."
         )
     return ID_ENCODERS[model_type].config_class(**fields)
 
