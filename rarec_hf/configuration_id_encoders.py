@@ -248,7 +248,7 @@ def id_encoder_config(fields: dict) -> IDEncoderConfig:
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in ID_ENCODER_CONFIGS:
         raise ValueError(
-            f"`id_encoder_config`: unknown ID encoder type {shown(model_type)}; "
+            f"`id_encoder_config`: Unknown ID encoder type {shown(model_type)}; "
             f"known are {sorted(ID_ENCODER_CONFIGS)}."
         )
     return ID_ENCODER_CONFIGS[model_type](**fields)
