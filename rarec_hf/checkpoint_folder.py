@@ -130,7 +130,8 @@ class CheckpointFolderMixin(ModelParts):
             with replacing(folder / REPRESENTATIONS_FILE) as temporary:
                 keys = {} if self._catalogue.keys is None else {"keys": self._catalogue.keys}
                 content = {"items": items} | keys
-                save_file(content, temporary, metadata={"made_by": made_by, "digest": weights_digest(content)})
+                # One entry: safetensors writes several in no fixed order, and the file would differ from run to run
+                save_file(content, temporary, metadata={"made_by": f"{made_by} {weights_digest(content)}"})
         if include_backbone:
             self.language_model.save_pretrained(folder / BACKBONE_FOLDER)
         elif self.config.backbone_address is None:
@@ -278,14 +279,14 @@ def _representations(
     found = read_weights(file)
     with safe_open(file, "pt") as content:
         metadata = content.metadata() or {}
-    made_by = metadata.get("made_by")
+    made_by, _, digest = metadata.get("made_by", "").partition(" ")
     items, keys = found.get("items", torch.empty(0)), found.get("keys")
     expected = (model.config.id_encoder_config.n_items, model.score_head.width)
     if items.shape != expected:
         problem = f"holds {tuple(items.shape)}, expected {expected}"
     elif made_by != weights_digest(state):
         problem = f"was made by other weights ({made_by}) than those of {SAFE_WEIGHTS_NAME} ({weights_digest(state)})"
-    elif metadata.get("digest", weights_digest(found)) != weights_digest(found):  # none in earlier files
+    elif digest and digest != weights_digest(found):  # none in earlier files
         problem = "is damaged: its content has another digest than when it was saved"
     else:
         return items, keys

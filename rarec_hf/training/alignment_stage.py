@@ -106,6 +106,7 @@ def align(
         beside = stages.checkpoints(f"{trained}_beside")
         if last_checkpoint(Path(training.output_dir), process) is None and process.is_main_process and beside.exists():
             shutil.rmtree(beside)  # of a training that begins anew
+    of_the_model = "use_cache" in vars(model.config)
     trainer = RankingTrainer(
         model=model,
         args=training,
@@ -132,6 +133,8 @@ def align(
     if arguments.alignment_map and folder is not None:
         trainer.add_callback(AlignmentMapCallback.of(model, split, beside / "alignment_map", training.seed))
     trainer.train() if stages is None else trainer.go_on()
+    if not of_the_model:  # Trainer puts its own there; a training that is not repeated after a cut-off would not
+        vars(model.config).pop("use_cache", None)
     best = {"best_step": trainer.state.best_global_step} if training.load_best_model_at_end else {}
     log = trainer.state.log_history
     if stages is not None and process.is_main_process:

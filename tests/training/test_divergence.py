@@ -19,6 +19,7 @@ from rarec_hf.training.divergence import LAST_GOOD, DivergenceGuard, TrainingDiv
 from rarec_hf.training.id_encoder import train_id_encoder
 from rarec_hf.training.run_folder import run_folder
 from rarec_hf.training.samples import AlignmentCollator, AlignmentDataset
+from rarec_hf.training.text_stage import draw_samples
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +262,7 @@ def test_the_id_encoder_diverges(split, tmp_path, monkeypatch):
 
 def test_any_trainer_takes_the_guard(prepare, split):
     model, alignment, training = prepare("--learning_rate", "1e6")
-    samples, _ = job.draw_samples(split, alignment, 0, model.processor)
+    samples, _ = draw_samples(split, alignment, 0, model.processor)
     model.prepare_texts(range(split.interactions.n_items), progress=False)
     data = AlignmentDataset(split.interactions, samples.samples)
     trainer = Trainer(
