@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
 from ..data.interactions import Interactions
@@ -119,16 +121,30 @@ class RankingTrainer(Trainer):
         return (loss, output) if return_outputs else loss
 
     def go_on(self):
-        """Trains from the latest whole checkpoint in `args.output_dir`, from the start if there is none."""
+        """
+        Trains from the latest whole checkpoint in `args.output_dir`, from the start if there is none. From one where
+        training had ended it takes what belongs to the end (the best weights, random numbers), and no further step.
+        """
         last = last_checkpoint(Path(self.args.output_dir), PartialState())
         self.args.restore_callback_states_from_checkpoint = True  # in any case: checkpoints hold the arguments
-        return self.train(resume_from_checkpoint=last)
+        if last is None or not _had_ended(state := TrainerState.load_from_json(str(Path(last) / TRAINER_STATE_NAME))):
+            return self.train(resume_from_checkpoint=last)
+        # Trainer would do one more step after an early stop, and reads random numbers only when an epoch begins
+        length = self.args.max_steps, self.args.num_train_epochs
+        self.args.max_steps, self.args.num_train_epochs = -1, math.floor(state.epoch)
+        try:
+            output = self.train(resume_from_checkpoint=last)
+        finally:
+            self.args.max_steps, self.args.num_train_epochs = length
+        self._load_rng_state(last)
+        if self.args.should_save:  # the run may have been killed between the last checkpoint and this
+            self._remove_older(last)
+        return output
 
     def _save_checkpoint(self, model, trial) -> None:
         """With a manifest, and older checkpoints removed after it only: one is whole at any time."""
         limit, self.args.save_total_limit = self.args.save_total_limit, None
-        folder = Path(self.args.output_dir)
-        checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        checkpoint = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         try:
             with writing(checkpoint):
                 super()._save_checkpoint(model, trial)
@@ -137,11 +153,17 @@ class RankingTrainer(Trainer):
                     write_manifest(checkpoint)
         finally:
             self.args.save_total_limit = limit
-        if self.args.should_save and limit:
-            best = self.state.best_model_checkpoint
-            found = sort_checkpoints(str(folder), best_model_checkpoint=best)  # the best stands before the latest
-            for old in found[: -max(limit, 1 if best in (None, str(checkpoint)) else 2)]:
-                remove_whole(Path(old))
+        if self.args.should_save:
+            self._remove_older(str(checkpoint))
+
+    def _remove_older(self, latest: str) -> None:
+        if not self.args.save_total_limit:
+            return
+        best = self.state.best_model_checkpoint
+        # The best stands before the latest
+        found = sort_checkpoints(self.args.output_dir, best_model_checkpoint=best)
+        for old in found[: -max(self.args.save_total_limit, 1 if best in (None, latest) else 2)]:
+            remove_whole(Path(old))
 
     def get_train_dataloader(self) -> DataLoader:
         if self.sampler is None or self.args.world_size == 1:
@@ -196,6 +218,11 @@ class RankingTrainer(Trainer):
         self.log({f"{metric_key_prefix}_{name}": values[name] for name in LOGGED})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def _had_ended(state: TrainerState) -> bool:
+    """Whether training was over (all steps done, or stopped early) when this state was saved."""
+    return state.stateful_callbacks["TrainerControl"]["args"]["should_training_stop"]
 
 
 class _LogWithCheckpoint(TrainerCallback):

@@ -1,5 +1,7 @@
 """Training windows, the trained encoder, and the guard against one that has seen the alignment's targets."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -23,9 +25,12 @@ def small(**changes) -> EncoderArguments:
     return EncoderArguments(**{"encoder_hidden_size": 16, "encoder_max_history": 8, "encoder_epochs": 2, **changes})
 
 
-def trained(split, folder, digest=None, **changes):
+def trained(split, folder, digest=None, resumable=False, validation=True, **changes):
+    targets, arguments = split.validation if validation else None, small(**changes)
     return train_id_encoder(
-        split, split.encoder_sequences(), split.validation, small(**changes), folder, 0, digest, disable_tqdm=True
+        *(split, split.encoder_sequences(), targets, arguments, folder, 0, digest),
+        disable_tqdm=True,
+        resumable=resumable,
     )
 
 
@@ -62,6 +67,29 @@ def test_training_learns_the_order_and_keeps_the_best_epoch(split, tmp_path):
 def test_early_stopping_stops(split, tmp_path):
     _, log = trained(split, tmp_path, encoder_epochs=50, encoder_learning_rate=0.0, encoder_patience=2)
     assert sum("eval_ndcg@10" in entry for entry in log) == 3
+
+
+@pytest.mark.parametrize(
+    ("stop", "validation", "changes"),
+    [
+        ("all epochs", True, {"encoder_epochs": 3, "encoder_patience": 9}),
+        ("all epochs, no validation", False, {"encoder_epochs": 3}),
+        ("early", True, {"encoder_epochs": 50, "encoder_learning_rate": 1e-2, "encoder_patience": 1}),
+        ("early, nothing learnt", True, {"encoder_epochs": 50, "encoder_learning_rate": 0.0, "encoder_patience": 1}),
+    ],
+)
+def test_a_training_that_had_ended_is_not_gone_on_with(split, tmp_path, stop, validation, changes):
+    """Killed after its last checkpoint and before its stage was kept: the same weights and random numbers."""
+    encoder, log = trained(split, tmp_path, resumable=True, validation=validation, **changes)
+    expected, steps = torch.rand(3), [entry["step"] for entry in log]
+    assert ("early" in stop) == (log[-1]["epoch"] < changes["encoder_epochs"])
+    checkpoints = sorted(path.name for path in tmp_path.iterdir())
+    shutil.copytree(tmp_path / checkpoints[-1], tmp_path / "checkpoint-0")  # killed before it was removed
+    again, log = trained(split, tmp_path, resumable=True, validation=validation, **changes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == checkpoints
+    assert torch.equal(torch.rand(3), expected) and [entry["step"] for entry in log] == steps
+    for name, weight in encoder.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
 
 
 def test_scores_do_not_depend_on_the_batch(split, tmp_path):
