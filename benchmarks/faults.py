@@ -48,15 +48,12 @@ class Kill:
     differs: list[str]
 
 
-def save_inputs(folder: Path) -> list[str]:
+def short_run(folder: Path) -> list[str]:
     """Interactions, items and a tiny backbone; returns the options that name them and keep the run short."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from tests_support import save_tiny_backbone, walk_tables
+    from tests_support import save_inputs
 
-    interactions, items = walk_tables()
-    interactions.to_csv(folder / "events.csv", index=False)
-    items.to_json(folder / "items.jsonl", orient="records", lines=True)
-    save_tiny_backbone(folder / "backbone")
+    save_inputs(folder)
     return [
         *("--interactions", str(folder / "events.csv"), "--items", str(folder / "items.jsonl")),
         *("--backbone", str(folder / "backbone"), "--disable_tqdm", "true", "--fp32", "--encoder_hidden_size", "16"),
@@ -136,7 +133,7 @@ def kept(stages: Path) -> list[str]:
 
 def faults(n_kills: int, seed: int, folder: Path, tell=print) -> list[Kill]:
     """Runs undisturbed twice, then once for each kill and again for its end."""
-    options, target, log = save_inputs(folder), folder / "run", folder / "log.txt"
+    options, target, log = short_run(folder), folder / "run", folder / "log.txt"
     options += ["--output_dir", str(target)]
     partial, stages = (target.with_name(f"{target.name}.{what}") for what in ("partial", "stages"))
     pid = start(options, log)

@@ -32,6 +32,12 @@ def speaks(process: PartialState | None) -> bool:
     return process is None or process.is_main_process
 
 
+def wait(process: PartialState | None) -> None:
+    """Until every process is here."""
+    if process is not None:
+        process.wait_for_everyone()
+
+
 def dealt(items: Sequence[T], process: PartialState | None) -> Sequence[T]:
     """This process's share: every n-th, as cards are dealt."""
     return items[process.process_index :: process.num_processes] if several(process) else items
@@ -80,4 +86,4 @@ def gathered_rows(rows: Tensor, n_mine: int, process: PartialState | None) -> Te
     return torch.cat(parts) + 0.0 * rows[n_mine:].sum() if n_mine < len(rows) else torch.cat(parts)
 
 
-__all__ = ["PartialState", "chunk", "collected", "dealt", "filled", "gathered_rows", "several", "speaks"]
+__all__ = ["PartialState", "chunk", "collected", "dealt", "filled", "gathered_rows", "several", "speaks", "wait"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -201,10 +202,14 @@ class RARecProcessor(ProcessorMixin):
                     f"The attribute {shown(name)} has a control token of the tokenizer in its name. Rename the column."
                 )
 
+    @cached_property
+    def _longest_token(self) -> int:
+        """Characters; a walk through the whole vocabulary."""
+        return max(map(len, self.tokenizer.get_vocab()))
+
     def _data_tokens(self, piece: str) -> list[int]:
         if len(piece) > LONG_TEXT:  # no token is longer than the longest: what follows could not be among the first
-            longest = max(map(len, self.tokenizer.get_vocab()))
-            piece = piece[: max(LONG_TEXT, self.max_title_tokens * longest)]
+            piece = piece[: max(LONG_TEXT, self.max_title_tokens * self._longest_token)]
         ids = self._encode(piece, True)
         if not self._control.keys().isdisjoint(ids):
             # `split_special_tokens` misses tokens not declared special, and those that are pieces of a Unigram

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
-from .processes import dealt, speaks
+from .processes import dealt, speaks, wait
 from .whole_files import MANIFEST, is_whole, replacing, write_manifest
 
 logger = logging.get_logger(__name__)
@@ -74,14 +74,12 @@ def recommend_to_shards(
         "batch_size": batch_size,
     }
     _check_settings(folder, settings)
-    if process is not None:
-        process.wait_for_everyone()  # all have looked
+    wait(process)  # all have looked
     if speaks(process) and not (folder / SETTINGS_FILE).exists():
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / SETTINGS_FILE) as temporary:
             temporary.write_text(json.dumps(settings, indent=1) + "\n", "utf-8")
-    if process is not None:
-        process.wait_for_everyone()
+    wait(process)
     if is_whole(folder):
         return folder
     starts = range(0, len(user_ids), users_per_shard)
@@ -95,12 +93,10 @@ def recommend_to_shards(
                 some = [list(histories[row]) for row in range(start, start + len(users))]
                 _write(folder / name, _table(model, users, some, k, exclude_seen, batch_size))
             bar.update(len(users))
-    if process is not None:
-        process.wait_for_everyone()
+    wait(process)
     if speaks(process):
         write_manifest(folder)
-    if process is not None:
-        process.wait_for_everyone()
+    wait(process)
     return folder
 
 

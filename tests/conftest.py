@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from hub_client import local_hub
-from tests_support import redraw
+from tests_support import redraw, save_inputs
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -161,6 +161,14 @@ def make_batch(make_processor):
         return batch | ({} if targets is None else {"targets": torch.tensor(targets)})
 
     return make
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Interactions (csv), items (jsonl) and a tiny backbone folder."""
+    folder = tmp_path_factory.mktemp("inputs")
+    save_inputs(folder)
+    return folder
 
 
 @pytest.fixture

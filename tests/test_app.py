@@ -35,16 +35,14 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from tests_support import save_tiny_backbone, walk_tables
+    from tests_support import save_inputs, walk_tables
 
     inputs = tmp_path_factory.mktemp("inputs")
     interactions, items = walk_tables()
     items.loc[: len(HOSTILE) - 1, "title"] = HOSTILE
     items.loc[len(HOSTILE), "title"] = "Amélie " + "and a title too long for one line " * 8
     items["genre"] = [f"{'even' if n % 2 == 0 else 'odd'}, <b>all</b>" for n in range(len(items))]
-    interactions.to_csv(inputs / "events.csv", index=False)
-    items.to_json(inputs / "items.jsonl", orient="records", lines=True)
-    save_tiny_backbone(inputs / "backbone")
+    save_inputs(inputs, (interactions, items))
     arguments = [
         *("--output_dir", str(inputs / "run"), "--disable_tqdm", "true", "--logging_steps", "1", "--fp32"),
         *("--interactions", str(inputs / "events.csv"), "--items", str(inputs / "items.jsonl")),

@@ -32,19 +32,6 @@ def run(script: str, *arguments: str) -> None:
         sys.argv = before
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    """Interactions (csv), items (jsonl) and a tiny backbone folder."""
-    from tests_support import save_tiny_backbone, walk_tables
-
-    folder = tmp_path_factory.mktemp("inputs")
-    interactions, items = walk_tables()
-    interactions.to_csv(folder / "events.csv", index=False)
-    items.to_json(folder / "items.jsonl", orient="records", lines=True)
-    save_tiny_backbone(folder / "backbone")
-    return folder
-
-
 def options(inputs, output, *more: str) -> list[str]:
     return [
         *("--interactions", str(inputs / "events.csv"), "--items", str(inputs / "items.jsonl")),

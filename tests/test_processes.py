@@ -1,53 +1,26 @@
 """One process equals many: every stage in 1, 2 and 4 processes on CPUs, and the main job in 1 and 2."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from tests_support import save_tiny_backbone, walk_tables
+from tests_support import ROOT, launch
 
 from rarec_hf.processes import chunk, collected, dealt, filled, gathered_rows
-
-ROOT = Path(__file__).parent.parent
-PROCESSES = ROOT / "examples" / "accelerate_configs" / "processes.yaml"
-
-
-def launch(processes: int, script: Path, *arguments: str) -> str:
-    """What `accelerate launch` of the script said; one process is started without."""
-    several = ("accelerate.commands.launch", "--config_file", str(PROCESSES), "--num_processes", str(processes))
-    command = [sys.executable, *(("-m", *several) if processes > 1 else ()), str(script), *arguments]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("inputs")
-    interactions, items = walk_tables()
-    interactions.to_csv(folder / "events.csv", index=False)
-    items.to_json(folder / "items.jsonl", orient="records", lines=True)
-    save_tiny_backbone(folder / "backbone")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def alone(inputs, tmp_path_factory):
     results = tmp_path_factory.mktemp("alone") / "results.npz"
-    launch(1, ROOT / "tests" / "processes_worker.py", str(inputs), str(results))
+    launch(1, ROOT / "tests" / "processes_worker.py", str(inputs), str(results), timeout=600)
     return dict(np.load(results))
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_stage_is_the_same_in_several_processes(inputs, alone, tmp_path, processes):
-    launch(processes, ROOT / "tests" / "processes_worker.py", str(inputs), str(tmp_path / "results.npz"))
+    launch(processes, ROOT / "tests" / "processes_worker.py", str(inputs), str(tmp_path / "results.npz"), timeout=600)
     together = dict(np.load(tmp_path / "results.npz"))
     assert together.keys() == alone.keys()
     # Batches are dealt out whole: to the bit
@@ -90,7 +63,8 @@ def test_the_main_job_in_two_processes(inputs, tmp_path):
                 "--logging_steps",
                 "1",
             ),
-        )
+            timeout=600,
+        ).stdout
         assert said.count("Data: 40 users") == said.count("Done in") == 1  # by one process
         return folder
 

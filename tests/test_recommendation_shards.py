@@ -1,15 +1,12 @@
 """The best items of a whole user base in parquet files: as `recommend` gives them, resumable, none foreign."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from tests_support import save_tiny_backbone, walk_tables
+from tests_support import ROOT, launch, save_tiny_backbone, walk_tables
 
 from rarec_hf import (
     RARecForSequentialRecommendation,
@@ -22,8 +19,6 @@ from rarec_hf import (
 )
 from rarec_hf.recommendation_shards import OtherRecommendationsError, recommend_to_shards
 from rarec_hf.whole_files import DamagedFileError
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +124,13 @@ def test_what_is_foreign_or_damaged_is_refused(model, saved, tmp_path):
 def test_from_the_shell_in_one_and_in_two_processes(saved, tmp_path):
     def run(processes: int) -> tuple[str, dict[str, bytes]]:
         out = tmp_path / str(processes)
-        config = str(ROOT / "examples" / "accelerate_configs" / "processes.yaml")
-        several = ["-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", str(processes)]
-        command = [sys.executable, *(several if processes > 1 else []), str(ROOT / "examples" / "recommend_batch.py")]
-        command += [str(saved / "model"), "--interactions", str(saved / "events.csv"), "--output_dir", str(out)]
-        paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
-        done = subprocess.run(
-            [*command, "--users_per_shard", "3"], env=environment, capture_output=True, text=True, timeout=300
+        done = launch(
+            processes,
+            ROOT / "examples" / "recommend_batch.py",
+            *(str(saved / "model"), "--interactions", str(saved / "events.csv"), "--output_dir", str(out)),
+            *("--users_per_shard", "3"),
+            timeout=300,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
         assert "Recommending: 100%" in done.stderr and done.stdout.count("11 users") == 1
         assert "1 of 30 items are not in the model's catalogue" in done.stdout
         return {path.name: path.read_bytes() for path in out.iterdir()}

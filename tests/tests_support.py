@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,9 @@ import pandas as pd
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+ROOT = Path(__file__).parent.parent
+PROCESSES = ROOT / "examples" / "accelerate_configs" / "processes.yaml"
 
 
 def walk_tables(n_users: int = 40, n_items: int = 30, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -39,6 +45,29 @@ def save_tiny_backbone(folder: Path) -> None:
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     fast.save_pretrained(folder)
+
+
+def save_inputs(folder: Path, tables: tuple[pd.DataFrame, pd.DataFrame] | None = None) -> None:
+    """What the main job reads: `events.csv`, `items.jsonl` and a tiny backbone in `backbone`."""
+    interactions, items = walk_tables() if tables is None else tables
+    interactions.to_csv(folder / "events.csv", index=False)
+    items.to_json(folder / "items.jsonl", orient="records", lines=True)
+    save_tiny_backbone(folder / "backbone")
+
+
+def one_thread() -> dict[str, str]:
+    """The environment of a process that finds the package and the tests, and leaves the other cores alone."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+
+
+def launch(processes: int, script: Path, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    """A script that `accelerate launch` has run without an error; one process is started without."""
+    several = ("accelerate.commands.launch", "--config_file", str(PROCESSES), "--num_processes", str(processes))
+    command = [sys.executable, *(("-m", *several) if processes > 1 else ()), str(script), *arguments]
+    done = subprocess.run(command, env=one_thread(), capture_output=True, text=True, timeout=timeout)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    return done
 
 
 def redraw(model: torch.nn.Module, seed: int, std: float = 0.2) -> None:

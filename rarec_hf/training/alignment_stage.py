@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import PartialState
@@ -76,7 +77,7 @@ def align(
         drawn |= {"texts_stored": plan.stored + len(plan.to_store), "texts_on_the_fly": plan.over_budget}
     trained, indexed = f"alignment_{model.config.score}", f"index_{model.config.score}"
     if stages is not None and (kept := stages.kept(trained)) is not None:
-        log, best = _load_weights(model, kept)
+        log, best = _read(model, kept)
         _take_along(kept / BESIDE, folder)
         drawn |= best
         return log, drawn | _index(model, split, arguments, training, known, stages, indexed), selection
@@ -139,8 +140,7 @@ def align(
     log = trainer.state.log_history
     if stages is not None and process.is_main_process:
         with stages.keep(trained) as kept:
-            save_file({name: t.contiguous() for name, t in model.own_weights().items()}, kept / SAFE_WEIGHTS_NAME)
-            (kept / LOG_FILE).write_text(json.dumps([log, best]) + "\n", "utf-8")
+            _write(model, kept, [log, best])
             if beside is not None and beside.exists():
                 # Not what was being written when a run was killed
                 shutil.copytree(beside, kept / BESIDE, ignore=shutil.ignore_patterns(".*"))
@@ -160,11 +160,16 @@ def _take_along(source: Path, folder: Path | None) -> None:
         (folder / SAMPLES_FILE).write_text(before + added, "utf-8")
 
 
-def _load_weights(model: RARecForSequentialRecommendation, folder: Path) -> tuple[list[dict], dict]:
-    """Those of a finished alignment; returns its log history and best step."""
+def _write(model: RARecForSequentialRecommendation, folder: Path, told: Any) -> None:
+    """The weights as a stage leaves them, and what it tells, into the stage's folder."""
+    save_file({name: t.contiguous() for name, t in model.own_weights().items()}, folder / SAFE_WEIGHTS_NAME)
+    (folder / LOG_FILE).write_text(json.dumps(told) + "\n", "utf-8")
+
+
+def _read(model: RARecForSequentialRecommendation, folder: Path) -> Any:
+    """Takes over the weights that a finished stage left; returns what it told."""
     model.load_state_dict(load_file(folder / SAFE_WEIGHTS_NAME), strict=False)
-    log, best = json.loads((folder / LOG_FILE).read_text("utf-8"))
-    return log, best
+    return json.loads((folder / LOG_FILE).read_text("utf-8"))
 
 
 def _index(
@@ -179,8 +184,7 @@ def _index(
     """Encodes the catalogue and fits the gains, or takes both from a run that had; returns the counts."""
     process, drawn = PartialState(), {}
     if stages is not None and (kept := stages.kept(stage)) is not None:
-        drawn = json.loads((kept / LOG_FILE).read_text("utf-8"))
-        model.load_state_dict(load_file(kept / SAFE_WEIGHTS_NAME), strict=False)
+        drawn = _read(model, kept)
         content = load_file(kept / REPRESENTATIONS_FILE)
         model._catalogue = model.catalogue_of(content["items"], content["keys"])
         return drawn
@@ -193,10 +197,9 @@ def _index(
         drawn["readout_gain"] = round(readout, 3)
     if stages is not None and process.is_main_process:
         with stages.keep(stage) as kept:
-            save_file({name: t.contiguous() for name, t in model.own_weights().items()}, kept / SAFE_WEIGHTS_NAME)
+            _write(model, kept, drawn)
             items, keys = model.catalogue_items().contiguous(), model._catalogue.keys
             save_file({"items": items, "keys": keys}, kept / REPRESENTATIONS_FILE)
-            (kept / LOG_FILE).write_text(json.dumps(drawn) + "\n", "utf-8")
     return drawn
 
 

@@ -18,7 +18,7 @@ import torch
 from accelerate import PartialState
 
 from .. import __version__
-from ..processes import speaks
+from ..processes import speaks, wait
 from .divergence import LAST_GOOD, TrainingDiverged
 
 _SECRET_NAME = re.compile(r"(^|[-_])(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
@@ -50,17 +50,14 @@ def run_folder(
             "after a successful run."
         )
     work = target.with_name(f"{target.name}.partial")
-    if process is not None:
-        process.wait_for_everyone()  # all have looked whether the target is there
+    wait(process)  # all have looked whether the target is there
     if speaks(process):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-    if process is not None:
-        process.wait_for_everyone()
+    wait(process)
     try:
         yield work
-        if process is not None:
-            process.wait_for_everyone()
+        wait(process)
         if not speaks(process):
             return
         old = target.with_name(f"{target.name}.old")

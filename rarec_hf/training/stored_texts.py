@@ -24,6 +24,7 @@ from ..backbone_fingerprint import backbone_identity
 from ..catalogue_index import length_sorted_batches
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import PackedText, TextPacking, text_key
+from ..processes import dealt, speaks
 from ..processing_rarec import padded_texts
 from ..whole_files import replacing
 
@@ -168,8 +169,7 @@ class StoredTexts:
         process, waiting, size = self.process, [], 0
         process.wait_for_everyone()  # one that planned late would see what another had stored, and share otherwise
         batches = length_sorted_batches([len(text) for text in texts], batch_size)
-        mine = batches[process.process_index :: process.num_processes]
-        shown = self.progress and process.is_main_process
+        mine, shown = dealt(batches, process), self.progress and speaks(process)
         was_reading, model.stored_texts = model.stored_texts, None
         try:
             for rows in tqdm(mine, desc="Reading texts", unit="batch", disable=not shown or not mine):

@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from markdown_it import MarkdownIt
-from tests_support import save_tiny_backbone, walk_tables
+from tests_support import save_inputs, walk_tables
 from transformers import TrainingArguments
 
 from rarec_hf import RARecForSequentialRecommendation
@@ -40,9 +40,7 @@ def run(tmp_path_factory):
     work = tmp_path_factory.mktemp("run")
     interactions, items = walk_tables()
     items["title"] = [*HOSTILE, *items["title"][len(HOSTILE) :]]
-    interactions.to_csv(work / "events.csv", index=False)
-    items.to_json(work / "items.jsonl", orient="records", lines=True)
-    save_tiny_backbone(work / "backbone")
+    save_inputs(work, (interactions, items))
     arguments = [
         *("--interactions", str(work / "events.csv"), "--items", str(work / "items.jsonl"), "--fp32"),
         *("--backbone", str(work / "backbone"), "--output_dir", str(work / "model"), "--disable_tqdm", "true"),

@@ -14,11 +14,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tests_support import save_tiny_backbone, walk_tables
+from tests_support import walk_tables
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
-from rarec_hf import RARecForSequentialRecommendation, SASRecConfig, SASRecModel
+from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.data import build_interactions, by_users, leave_one_out
 from rarec_hf.evaluation import rank_targets, summarize
 from rarec_hf.training import job, ranking_trainer
@@ -29,25 +29,12 @@ from rarec_hf.training.ranking_trainer import RankingDataset
 BY_EPOCH = ("--eval_strategy", "epoch", "--save_strategy", "epoch", "--load_best_model_at_end", "true")
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("backbone")
-    save_tiny_backbone(folder)
-    return folder
-
-
 @pytest.fixture
-def align(split, backbone, tmp_path):
+def align(split, prepare):
     """`align(*flags, callbacks=(), folder=None, split=split)`: the alignment stage; gives model, log, counts."""
 
     def run(*flags, callbacks=(), folder=None, split=split):
-        options = ["--backbone", str(backbone), "--fp32", "--alignment_samples", "16", "--gain_users", "0"]
-        options += ["--output_dir", str(tmp_path / "work"), "--disable_tqdm", "true", "--learning_rate", "0.05"]
-        options += ["--per_device_train_batch_size", "8", "--logging_steps", "1", *flags]
-        _, _, alignment, training = parse_arguments(options)
-        torch.manual_seed(0)
-        encoder = SASRecModel(SASRecConfig(n_items=split.interactions.n_items, hidden_size=8, max_history=8)).eval()
-        model, _ = job.build_model(split, encoder, alignment, alignment.score)
+        model, alignment, training = prepare("--learning_rate", "0.05", *flags, split=split)
         log, drawn, _ = job.align(model, split, alignment, training, folder=folder, callbacks=callbacks)
         return model, log, drawn
 

@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests_support import save_tiny_backbone
 from transformers import AutoModel, Trainer, TrainerCallback
 
-from rarec_hf import RARecForSequentialRecommendation, SASRecConfig, SASRecModel
+from rarec_hf import RARecForSequentialRecommendation, SASRecModel
 from rarec_hf.training import divergence, job
-from rarec_hf.training.arguments import EncoderArguments, parse_arguments
+from rarec_hf.training.arguments import EncoderArguments
 from rarec_hf.training.divergence import LAST_GOOD, DivergenceGuard, TrainingDiverged
 from rarec_hf.training.id_encoder import train_id_encoder
 from rarec_hf.training.run_folder import run_folder
@@ -22,25 +21,12 @@ from rarec_hf.training.samples import AlignmentCollator, AlignmentDataset
 from rarec_hf.training.text_stage import draw_samples
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("backbone")
-    save_tiny_backbone(folder)
-    return folder
-
-
 @pytest.fixture
-def prepare(split, backbone, tmp_path):
+def prepare(prepare):
     """`prepare(*flags, spoil=None)`: a model whose encoder `spoil` has changed, and what `align` takes."""
 
     def make(*flags, spoil=None):
-        options = ["--backbone", str(backbone), "--fp32", "--alignment_samples", "16", "--gain_users", "0"]
-        options += ["--output_dir", str(tmp_path / "work"), "--disable_tqdm", "true", "--warmup_steps", "0"]
-        options += ["--per_device_train_batch_size", "8", "--num_train_epochs", "4", "--logging_steps", "1", *flags]
-        _, _, alignment, training = parse_arguments(options)
-        torch.manual_seed(0)
-        encoder = SASRecModel(SASRecConfig(n_items=split.interactions.n_items, hidden_size=8, max_history=8)).eval()
-        model, _ = job.build_model(split, encoder, alignment, alignment.score)
+        model, alignment, training = prepare("--warmup_steps", "0", "--num_train_epochs", "4", *flags)
         if spoil is not None:
             with torch.no_grad():
                 spoil(model)
