@@ -26,6 +26,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import PartialState
+from transformers import enable_full_determinism, set_seed
 from transformers.utils import logging
 
 from rarec_hf.data.tables import dataset_id
@@ -33,9 +34,10 @@ from rarec_hf.evaluation import EvaluationReport, TopItemsRecorder, plot_learnin
 from rarec_hf.hub.model_card import check_card_options, write_model_card
 from rarec_hf.hub.run_push import RunPush
 from rarec_hf.training import job, table
-from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.arguments import command_words, parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
-from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_environment, run_folder
+from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_folder
+from rarec_hf.training.run_record import run_record
 from rarec_hf.training.stages import Stages, run_key
 
 
@@ -94,9 +96,12 @@ def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
 
 def main() -> None:
     data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
+    words = command_words()
     check_processes()
     process = PartialState()
     check_card_options(alignment.license, data.language)
+    # All random numbers come from the one seed, whatever ran before in this process and whichever stages there are
+    enable_full_determinism(training.seed) if training.full_determinism else set_seed(training.seed)
     start = time.perf_counter()
     final = Path(training.output_dir)
     push = None
@@ -105,9 +110,8 @@ def main() -> None:
         training.hub_model_id = push.repo_id
     with run_folder(final, alignment.overwrite_output_dir, process) as folder, PeakMemory() as memory:
         split = job.load_data(data, training.seed)
-        key = run_key(
-            data, encoder, alignment, training, data=split.interactions.fingerprint(), processes=process.num_processes
-        )
+        fingerprint = split.interactions.fingerprint(everything=True)
+        key = run_key(data, encoder, alignment, training, data=fingerprint, processes=process.num_processes)
         stages = Stages(final, key, process, alignment.overwrite_output_dir)
         if stages.folder.exists():
             say(f"Going on with a run that was cut off; finished: {', '.join(stages.finished()) or 'no stage'}")
@@ -203,7 +207,9 @@ def main() -> None:
         }
         options |= {name: str(getattr(training, name).value) for name in ("eval_strategy", "save_strategy")}
         (folder / "arguments.yaml").write_text(yaml.safe_dump(options, sort_keys=False), "utf-8")
-        ran = run_environment() | {"datasets": [i for i in map(dataset_id, (data.interactions, data.items)) if i]}
+        ran = run_record(words, key, backbone_line) | {
+            "datasets": [i for i in map(dataset_id, (data.interactions, data.items)) if i]
+        }
         (folder / ENVIRONMENT_FILE).write_text(json.dumps(ran, indent=2, ensure_ascii=False) + "\n", "utf-8")
         for score in scores:
             checkpoints = folder / "checkpoints" / (score if len(scores) > 1 else "")

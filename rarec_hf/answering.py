@@ -12,6 +12,7 @@ from torch import Tensor
 from .attention_layout import TEXT, Columns
 from .backbone_pass import run_backbone
 from .catalogue_index import length_sorted_batches
+from .evaluation_mode import evaluation_mode
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
 from .processes import PartialState, dealt
 from .processing_rarec import SharedTexts, UserText, padded_texts
@@ -53,8 +54,8 @@ class AnsweringMixin(TextPassMixin):
         self.forget_texts_of_other_weights()
         if self._kept_are_of != self._states_are_of:
             self._opening, self._kept_are_of = None, self._states_are_of
-            if self.kept_texts is not None:
-                self.kept_texts = KeptTexts(self.kept_texts.max_bytes)
+            if (kept := self.kept_texts) is not None:
+                self.kept_texts = KeptTexts(kept.max_bytes)
 
     def _cannot_keep(self) -> str:
         """Why text and readout cannot share a pass that begins with kept text; empty if they can."""
@@ -74,13 +75,12 @@ class AnsweringMixin(TextPassMixin):
         Batch by batch, histories of like text length together: which histories, their representations `(n, width)` and
         the ID encoder's vectors `(n, interests, id_dim)`. Of the share of `process`, where several share the work.
         """
-        processor, was_training = self._need_processor(), self.training
-        self.eval()
-        self._drop_stale_texts()
-        limit, one_pass = self.config.id_encoder_config.max_history, not self._cannot_keep()
-        histories = [[int(i) for i in history] for history in histories]
-        texts = [processor.user_text(history) for history in histories]
-        try:
+        processor = self._need_processor()
+        with evaluation_mode(self):
+            self._drop_stale_texts()
+            limit, one_pass = self.config.id_encoder_config.max_history, not self._cannot_keep()
+            histories = [[int(i) for i in history] for history in histories]
+            texts = [processor.user_text(history) for history in histories]
             for rows in dealt(length_sorted_batches([len(text.ids) for text in texts], batch_size), process):
                 of_rows = None if users is None else [users[r] for r in rows]
                 mine = [texts[r] for r in rows]
@@ -96,8 +96,6 @@ class AnsweringMixin(TextPassMixin):
                     state = self.read("user", ids, mask, readout, vectors).state
                 pooled = self.pooled_text(history) if self.score_head.uses_text else None
                 yield rows, self.score_head.user(state, pooled), vectors
-        finally:
-            self.train(was_training)
 
     def _read_users(self, texts: Sequence[UserText], readout_ids: Tensor, id_vectors: Tensor) -> Tensor:
         """
@@ -126,20 +124,22 @@ class AnsweringMixin(TextPassMixin):
                 Columns.readouts(torch.ones_like(readout), after, ends, group=1),
             ]
         )
-        keep = self.kept_texts is not None
+        kept_texts = self.kept_texts
+        keep = kept_texts is not None
         states, kept = run_backbone(self.backbone, self.spec, torch.cat([ids, readout], 1), columns, past, keep)
-        if keep:
+        if kept_texts is not None:
             kept.columns = replace(kept.columns, real=kept.columns.real & (kept.columns.kind == TEXT))
             for text, known, new in zip(texts, beginnings, packing.pack(kept, states[:, -1, :0]), strict=True):
                 if len(new):
                     whole = PackedText(torch.cat([known.states.to(new.states.device), new.states]), new.mean)
-                    self.kept_texts.put(text_key(text.ids), whole)
-                    self.kept_texts.drop(text_key(text.ids[: len(known)]))  # the longer one serves its user now
+                    kept_texts.put(text_key(text.ids), whole)
+                    kept_texts.drop(text_key(text.ids[: len(known)]))  # the longer one serves its user now
         return states[:, -1]
 
     def _known_beginning(self, text: UserText) -> PackedText:
         """The longest beginning of the text whose states are kept or stored, at least the opening that all users
         share."""
+        # Each is read from the model once: another thread may set it anew meanwhile
         known = [texts for texts in (self.kept_texts, self.stored_texts) if texts is not None]
         for end in reversed(text.ends) if known else ():
             key = text_key(text.ids[:end])
@@ -148,15 +148,16 @@ class AnsweringMixin(TextPassMixin):
                     return PackedText(found.states, found.mean[:0])
         opening = text.ids[: text.ends[0]]
         key = text_key(opening)
-        if self._opening is None or self._opening[0] != key:
+        known_opening = self._opening
+        if known_opening is None or known_opening[0] != key:
             packing, device = TextPacking(self.spec), self.get_input_embeddings().weight.device
             if opening:
                 states = self._run_texts(*padded_texts([opening], device))
                 (packed,) = packing.pack(states.segment, states.mean[:, :0])
             else:
                 packed = PackedText(*torch.empty(2, 0, packing.width, dtype=self.backbone.dtype, device=device))
-            self._opening = (key, packed)
-        return self._opening[1]
+            self._opening = known_opening = (key, packed)
+        return known_opening[1]
 
 
 __all__ = ["AnsweringMixin"]

@@ -9,13 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
-from transformers.masking_utils import create_causal_mask, create_recurrent_attention_mask
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    create_causal_mask,
+    create_recurrent_attention_mask,
+)
 
 from .attention_layout import READOUT, SOFT_PROMPT, TEXT, Columns, Window, visibility
 from .backbone_cache import CacheLayerSpec, LayerShape, build_cache, kept_segment
 from .segments import Segment
 
 RECURRENT = "recurrent"
+# Whose masks the library makes by indexing whole tensors. For a rule of one's own `create_causal_mask` goes through
+# `torch.vmap` instead, which takes most of the time of a small batch
+_BROADCAST = ("sdpa", "eager")
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,20 @@ def _attention_mask(base: nn.Module, spec: BackboneSpec, columns: Columns, keys:
         def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
             return visible[batch, query - offset, key]
 
+        if implementation in _BROADCAST:
+            return ALL_MASK_ATTENTION_FUNCTIONS[implementation](
+                batch_size=len(padding),
+                q_length=len(columns),
+                kv_length=len(keys),
+                q_offset=offset,
+                kv_offset=0,
+                mask_function=sees,
+                attention_mask=keys.real,
+                allow_is_causal_skip=False,
+                dtype=base.dtype,
+                config=config,
+                device=padding.device,
+            )
         # (causal | rule) & rule = rule, while dtype, attention backend and padding stay the library's business
         return create_causal_mask(
             config, shape_and_dtype, padding, cache, or_mask_function=sees, and_mask_function=sees

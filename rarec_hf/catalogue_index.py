@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
+from .evaluation_mode import evaluation_mode
 from .model_parts import ModelParts
 from .packed_texts import text_key
 from .processes import PartialState, dealt, filled, several, speaks
@@ -277,38 +278,37 @@ class CatalogueMixin(ModelParts):
         """
         if resume_file is not None and several(process):
             raise ValueError("`resume_file` is for one process; leave it out where several share the work.")
-        processor, was_training = self._need_processor(), self.training
-        self.eval()
-        vectors = self.id_encoder.item_vectors()
-        texts = processor.item_texts(range(len(processor.item_ids)))
-        readout = processor.item_inputs([])["item_readout_ids"]
-        keys = self._item_keys(texts, vectors, readout)
-        items, missing = torch.empty(len(texts), self.score_head.width), list(range(len(texts)))
-        for known_keys, known in self._known_items(None if resume_file is None else Path(resume_file)):
-            rows = {bytes(key): row for row, key in enumerate(known_keys.numpy())}
-            found = [(index, rows[keys[index]]) for index in missing if keys[index] in rows]
-            if found:
-                to, of = torch.tensor(found).T
-                items[to] = known[of]
-                missing = [index for index in missing if keys[index] not in rows]
-        stacked = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
-        done = torch.ones(len(texts), dtype=torch.bool)
-        done[missing] = False
-        batches = dealt(list(text_batches([texts[index] for index in missing], batch_size)), process)
-        next_save, shown = BATCHES_BETWEEN_SAVES, progress and speaks(process)
-        items[missing] = 0.0
-        for number, (some, holders) in enumerate(
-            tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not shown), 1
-        ):
-            indices, encoded = self._encoded(some, holders, missing, readout, vectors)
-            items[indices], done[indices] = encoded, True
-            # Ever rarer, as each writes all there is
-            if resume_file is not None and (number >= next_save or number == len(batches)):
-                next_save = number + max(BATCHES_BETWEEN_SAVES, number // 4)
-                with replacing(Path(resume_file)) as path:
-                    save_file({"items": items[done], "keys": stacked[done]}, path)
-        items[missing] = filled(items[missing], process)
-        self.train(was_training)
+        processor = self._need_processor()
+        with evaluation_mode(self):
+            vectors = self.id_encoder.item_vectors()
+            texts = processor.item_texts(range(len(processor.item_ids)))
+            readout = processor.item_inputs([])["item_readout_ids"]
+            keys = self._item_keys(texts, vectors, readout)
+            items, missing = torch.empty(len(texts), self.score_head.width), list(range(len(texts)))
+            for known_keys, known in self._known_items(None if resume_file is None else Path(resume_file)):
+                rows = {bytes(key): row for row, key in enumerate(known_keys.numpy())}
+                found = [(index, rows[keys[index]]) for index in missing if keys[index] in rows]
+                if found:
+                    to, of = torch.tensor(found).T
+                    items[to] = known[of]
+                    missing = [index for index in missing if keys[index] not in rows]
+            stacked = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
+            done = torch.ones(len(texts), dtype=torch.bool)
+            done[missing] = False
+            batches = dealt(list(text_batches([texts[index] for index in missing], batch_size)), process)
+            next_save, shown = BATCHES_BETWEEN_SAVES, progress and speaks(process)
+            items[missing] = 0.0
+            for number, (some, holders) in enumerate(
+                tqdm(batches, desc="Encoding the catalogue", unit="batch", disable=not shown), 1
+            ):
+                indices, encoded = self._encoded(some, holders, missing, readout, vectors)
+                items[indices], done[indices] = encoded, True
+                # Ever rarer, as each writes all there is
+                if resume_file is not None and (number >= next_save or number == len(batches)):
+                    next_save = number + max(BATCHES_BETWEEN_SAVES, number // 4)
+                    with replacing(Path(resume_file)) as path:
+                        save_file({"items": items[done], "keys": stacked[done]}, path)
+            items[missing] = filled(items[missing], process)
         self._check_finite(items, range(len(items)), "the representations of {} items")
         self._catalogue = self.catalogue_of(items, stacked)
         return len(missing)
@@ -317,15 +317,14 @@ class CatalogueMixin(ModelParts):
     def represent_items(self, indices: Sequence[int] | np.ndarray, batch_size: int = 64) -> Tensor:
         """Representations `(n, width)` of some items by the weights as they are now; the index of the catalogue stays
         as it was."""
-        was_training, processor = self.training, self._need_processor()
-        self.eval()
-        indices = [int(index) for index in indices]
-        vectors, readout = self.id_encoder.item_vectors(), processor.item_inputs([])["item_readout_ids"]
-        found = torch.empty(len(indices), self.score_head.width)
-        for some, holders in text_batches(processor.item_texts(indices), batch_size):
-            places = [place for group in holders for place in group]
-            found[places] = self._encoded(some, holders, indices, readout, vectors)[1]
-        self.train(was_training)
+        processor = self._need_processor()
+        with evaluation_mode(self):
+            indices = [int(index) for index in indices]
+            vectors, readout = self.id_encoder.item_vectors(), processor.item_inputs([])["item_readout_ids"]
+            found = torch.empty(len(indices), self.score_head.width)
+            for some, holders in text_batches(processor.item_texts(indices), batch_size):
+                places = [place for group in holders for place in group]
+                found[places] = self._encoded(some, holders, indices, readout, vectors)[1]
         return found
 
     def _encoded(

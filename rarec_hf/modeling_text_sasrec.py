@@ -94,9 +94,10 @@ class TextSASRecModel(SASRecModel):
             return self.measured(self.texts)
         of = [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in read]
         of.append(torch.is_autocast_enabled(self.texts.device.type))
-        if self._measured is None or self._measured[0] != of:
-            self._measured = (of, self.measured(self.texts).detach())
-        return self._measured[1]
+        known = self._measured  # read once: another thread may set it anew meanwhile
+        if known is None or known[0] != of:
+            self._measured = known = (of, self.measured(self.texts).detach())
+        return known[1]
 
     def candidate_vectors(self, items: Tensor) -> Tensor:
         return torch.cat([self.look_up(items), self.measured(self.texts[items])], -1)

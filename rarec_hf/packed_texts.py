@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -105,9 +106,13 @@ class TextPacking:
         return segment, torch.stack([text.mean.to(device) for text in texts])
 
 
+# One for all, held for moments only: a lock of its own could be neither copied nor pickled with the model
+_KEEPING = threading.Lock()
+
+
 class KeptTexts:
     """
-    Packed texts in memory, within a budget: those not used for longest are given up first.
+    Packed texts in memory, within a budget: those not used for longest are given up first. Threads may share them.
 
     Args:
         max_bytes (`int`): of all texts together.
@@ -125,20 +130,26 @@ class KeptTexts:
 
     def find(self, key: bytes) -> PackedText | None:
         """The text with this [`text_key`], which counts as used now."""
-        text = self._texts.get(key)
-        if text is not None:
-            self._texts.move_to_end(key)
-        return text
+        with _KEEPING:
+            text = self._texts.get(key)
+            if text is not None:
+                self._texts.move_to_end(key)
+            return text
 
     def put(self, key: bytes, text: PackedText) -> None:
-        self.drop(key)
-        self._texts[key] = text
-        self.n_bytes += text.n_bytes
-        while self.n_bytes > self.max_bytes:
-            _, oldest = self._texts.popitem(last=False)
-            self.n_bytes -= oldest.n_bytes
+        with _KEEPING:
+            self._drop(key)
+            self._texts[key] = text
+            self.n_bytes += text.n_bytes
+            while self.n_bytes > self.max_bytes:
+                _, oldest = self._texts.popitem(last=False)
+                self.n_bytes -= oldest.n_bytes
 
     def drop(self, key: bytes) -> None:
+        with _KEEPING:
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
         text = self._texts.pop(key, None)
         self.n_bytes -= text.n_bytes if text is not None else 0
 

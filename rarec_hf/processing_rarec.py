@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,9 @@ from .whole_files import reading, replacing
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 LONG_TEXT = 4096  # characters; a longer title is cut before it is tokenized, which takes seconds for a megabyte
+# A fast tokenizer keeps in itself whether control tokens are split, and each call sets it: one thread at a time. One
+# lock for all, as a processor is copied
+_TOKENIZING = threading.Lock()
 _LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens", "history_block")
 
 
@@ -183,9 +187,10 @@ class RARecProcessor(ProcessorMixin):
         return self._pieces[key]
 
     def _encode(self, piece: str, is_data: bool) -> list[int]:
-        return (
-            self.tokenizer(piece, add_special_tokens=False, split_special_tokens=is_data)["input_ids"] if piece else []
-        )
+        if not piece:
+            return []
+        with _TOKENIZING:
+            return self.tokenizer(piece, add_special_tokens=False, split_special_tokens=is_data)["input_ids"]
 
     def _check_names(self) -> None:
         """Refuses names of attributes that would be control tokens: a name stands in the wording, not beside it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rarec_hf import backbone_pass
 from rarec_hf.training.stored_texts import StoredTexts
 
 KINDS = ["llama", "qwen3", "gemma3", "mistral", "llama4", "gpt2"]
@@ -196,3 +197,15 @@ def test_kept_texts_and_the_opening_go_with_the_weights(trained, passes, change)
         close(states(model, history), after)
     else:
         assert {text.states.dtype for text in model.kept_texts._texts.values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_are_those_of_the_library_without_its_slow_way(trained, make_backbone, kind, attention, monkeypatch):
+    model = trained(backbone=make_backbone(kind, attention))
+    histories = [[1, 2, 3], [4], [], [5, 6, 7, 8, 9]]
+    with monkeypatch.context() as patch:
+        patch.setattr(backbone_pass, "_BROADCAST", ())
+        expected = states(model, histories)
+    monkeypatch.setattr(torch, "vmap", None)
+    assert torch.equal(states(model, histories), expected)

@@ -82,13 +82,21 @@ class Interactions:
         """The user's item indices, shape `(n_of_this_user,)`, oldest first; a view, not a copy."""
         return self.item_index[self.offsets[user_index] : self.offsets[user_index + 1]]
 
-    def fingerprint(self) -> str:
-        """16 hex digits of a sha256 over the ids, titles and histories: the same for the same data, in any format."""
+    def fingerprint(self, everything: bool = False) -> str:
+        """
+        16 hex digits of a sha256 over the ids, titles and histories: the same for the same data, in any format.
+
+        Args:
+            everything (`bool`): over timestamps and attributes too, which splits and prompts may depend on.
+        """
         digest = hashlib.sha256()
         for texts in (self.user_ids, self.items.item_ids, self.items.titles):
             digest.update(json.dumps(list(texts)).encode())
         for numbers in (self.offsets, self.item_index):
             digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
+        if everything:
+            digest.update(json.dumps(self.items.attributes, sort_keys=True).encode())
+            digest.update(np.ascontiguousarray(self.timestamps, dtype="<f8").tobytes())
         return digest.hexdigest()[:16]
 
     def save_id_maps(self, folder: str | os.PathLike[str]) -> None:

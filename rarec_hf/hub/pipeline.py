@@ -131,10 +131,11 @@ class SequentialRecommendationPipeline(Pipeline):
         history = history.tolist() if hasattr(history, "tolist") else history
         if not isinstance(history, (list, tuple)):
             raise ValueError(f"Expected a history as a list of item ids or titles, got {history!r:.100}.")
-        if self._matcher is None or self._matcher.processor is not self.model.processor:  # items may be added
-            self._matcher = HistoryMatcher(self.model.processor)
+        matcher, processor = self._matcher, self.model.processor  # read once: threads may share the pipeline
+        if matcher is None or matcher.processor is not processor:  # items may be added
+            self._matcher = matcher = HistoryMatcher(processor)
         # A tuple, as collating makes lists of what it is given
-        return {"history": tuple(self._matcher.item_ids(history, history_as)), "user_id": user_id}
+        return {"history": tuple(matcher.item_ids(history, history_as)), "user_id": user_id}
 
     def _forward(
         self, model_inputs: dict[str, Any], top_k: int = 10, exclude_seen: bool = True

@@ -314,26 +314,8 @@ def parse_arguments(
     Returns:
         `(DataArguments, EncoderArguments, AlignmentArguments, RARecTrainingArguments)`
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(
-        (DataArguments, EncoderArguments, AlignmentArguments, RARecTrainingArguments),
-        description=description,
-        usage="%(prog)s [--config FILE.yaml] [--option value ...]",
-    )
-    parser.add_argument(
-        "--config", help="YAML file with any of the options below; options on the command line override it."
-    )
-    known = {option for action in parser._actions for option in action.option_strings}
-    for position, word in enumerate(argv):
-        if word == "--config" or word.startswith("--config="):
-            inline = "=" in word
-            if not inline and position + 1 == len(argv):
-                parser.error("--config needs a file")
-            file = word.split("=", 1)[1] if inline else argv[position + 1]
-            rest = argv[:position] + argv[position + (1 if inline else 2) :]
-            argv = _yaml_options(file, known) + rest
-            break
-    *arguments, _ = parser.parse_args_into_dataclasses(argv)
+    parser = _parser(description)
+    *arguments, _ = parser.parse_args_into_dataclasses(_expanded(argv, parser))
     data, encoder, alignment, training = arguments[:4]
     if alignment.text_layers is None:
         alignment.text_layers = default_text_layers(encoder.encoder_type)
@@ -342,6 +324,37 @@ def parse_arguments(
     if alignment.fp32:
         alignment.backbone_dtype = "float32"
     return data, encoder, alignment, training
+
+
+def command_words(argv: Sequence[str] | None = None) -> list[str]:
+    """The words that [`parse_arguments`] reads: those given, with what a `--config` file says in its place."""
+    return _expanded(argv, _parser())
+
+
+def _parser(description: str | None = None) -> HfArgumentParser:
+    parser = HfArgumentParser(
+        (DataArguments, EncoderArguments, AlignmentArguments, RARecTrainingArguments),
+        description=description,
+        usage="%(prog)s [--config FILE.yaml] [--option value ...]",
+    )
+    parser.add_argument(
+        "--config", help="YAML file with any of the options below; options on the command line override it."
+    )
+    return parser
+
+
+def _expanded(argv: Sequence[str] | None, parser: HfArgumentParser) -> list[str]:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    known = {option for action in parser._actions for option in action.option_strings}
+    for position, word in enumerate(argv):
+        if word == "--config" or word.startswith("--config="):
+            inline = "=" in word
+            if not inline and position + 1 == len(argv):
+                parser.error("--config needs a file")
+            file = word.split("=", 1)[1] if inline else argv[position + 1]
+            rest = argv[:position] + argv[position + (1 if inline else 2) :]
+            return _yaml_options(file, known) + rest
+    return argv
 
 
 def default_text_layers(encoder_type: str) -> list[float]:
@@ -371,6 +384,7 @@ __all__ = [
     "DataArguments",
     "EncoderArguments",
     "RARecTrainingArguments",
+    "command_words",
     "default_text_layers",
     "parse_arguments",
 ]

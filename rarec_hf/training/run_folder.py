@@ -24,7 +24,10 @@ from .divergence import LAST_GOOD, TrainingDiverged
 _SECRET_NAME = re.compile(r"(^|[-_])(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
 _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
 ENVIRONMENT_FILE = "environment.json"
-_PACKAGES = ("torch", "transformers", "accelerate", "huggingface_hub", "numpy")
+_PACKAGES = (
+    *("torch", "transformers", "accelerate", "huggingface_hub", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow"),
+    *("safetensors", "tokenizers"),
+)
 
 
 @contextmanager
