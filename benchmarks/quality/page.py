@@ -29,6 +29,7 @@ COMPARED = (  # what differs in one thing: row, the other, goal
     ("ours_all", "sasrec_itemknn_tfidf", ""),
     ("ours_all", "minilm_all", ""),
     ("ours_sasrec_all", "sasrec_itemknn_tfidf", ""),
+    ("ours_sasrec_all", "minilm_sasrec_all", ""),
     ("rarec", "ours_no_readout", ""),
     ("rarec", "rarec_no_prompts", ""),
     ("rarec", "rarec_prefix", ""),

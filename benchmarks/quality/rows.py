@@ -216,6 +216,11 @@ ROWS = {
         "text",
         _with_texts("minilm", _plain(_knn), _plain(_tfidf)),
     ),
+    "minilm_sasrec_all": Row(
+        "SASRec over ID and MiniLM vectors + MiniLM likeness + SASRec + ItemKNN + TF-IDF",
+        "text",
+        _with_texts("minilm", _encoder(sasrec), _plain(_knn), _plain(_tfidf)),
+    ),
     "llm_text": Row("LLM text, untrained two towers", "llm", _text("llm"), False),
     "layer0": Row("Ours without readout, LLM replaced by its token embeddings", "llm", _with_texts("layer0")),
     "random": Row("Ours without readout, LLM with random weights", "llm", _with_texts("random")),
