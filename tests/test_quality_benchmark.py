@@ -52,6 +52,11 @@ def test_rows_are_measured_once_and_the_page_says_what_each_part_is_worth(folder
     assert " 0 {" not in capsys.readouterr().out and (results / "walks.json").read_bytes() == before
 
 
+def test_a_page_of_a_single_row_with_text(folder, tmp_path):
+    run(folder, "--rows", "tfidf", "--results", str(tmp_path))
+    assert "| TF-IDF | no LLM |" in (tmp_path / "walks.md").read_text("utf-8")
+
+
 def test_it_says_which_rows_there_are_and_refuses_other_settings(folder):
     with pytest.raises(SystemExit, match=r"Unknown rows \['sasrek'\]"):
         run(folder, "--rows", "sasrek")
