@@ -29,7 +29,7 @@ def weights_fingerprint(model: nn.Module) -> str:
 
     The same weights loaded in fp32 and in bf16 have the same fingerprint, on any device. In fp16 too, if the
     checkpoint is bf16 or fp16 (values below fp16's normal range count as zero); an fp32 checkpoint loaded in fp16 is
-    rounded twice and gets another one. A quantised model has only the second half, that of the parameters which
+    rounded twice and gets another one. Of a backbone that is sharded over processes, all of them must call this. A quantised model has only the second half, that of the parameters which
     quantisation leaves alone (embeddings, norms, biases), and is compared by that.
 
     Returns:
@@ -48,6 +48,8 @@ def weights_fingerprint(model: nn.Module) -> str:
                 f"Expected weights in memory to take a fingerprint of, got `{name}` on the meta device. Load the "
                 "backbone with a `device_map` that offloads nothing to CPU or disk."
             )
+        if hasattr(parameter, "full_tensor"):
+            parameter = parameter.full_tensor()  # one after the other: never the whole backbone
         if parameter.dtype not in PLAIN_DTYPES:
             quantised = True
             continue
@@ -75,9 +77,10 @@ def backbone_identity(model: nn.Module, recorded: str | None = None) -> str:
     Args:
         model (`nn.Module`): the backbone.
         recorded (`str`, *optional*): the fingerprint in the model's config, which stands in where weights are not in
-            memory.
+            memory, or with other processes.
     """
-    if recorded is not None and any(parameter.is_meta for parameter in model.parameters()):
+    elsewhere = any(parameter.is_meta or hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    if recorded is not None and elsewhere:
         weights = recorded
     else:
         weights = weights_fingerprint(model)
