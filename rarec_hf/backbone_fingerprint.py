@@ -48,14 +48,14 @@ def weights_fingerprint(model: nn.Module) -> str:
                 f"Expected weights in memory to take a fingerprint of, got `{name}` on the meta device. Load the "
                 "backbone with a `device_map` that offloads nothing to CPU or disk."
             )
-        if hasattr(parameter, "full_tensor"):
-            parameter = parameter.full_tensor()  # one after the other: never the whole backbone
         if parameter.dtype not in PLAIN_DTYPES:
             quantised = True
             continue
         digest = others if parameter.ndim <= 1 or id(parameter) in embeddings else matrices
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(_sampled_values(parameter.detach()))
+        # Of a sharded one all parts together, for a moment: never the whole backbone
+        values = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+        digest.update(_sampled_values(values.detach()))
     return f"v1:{'-' if quantised else matrices.hexdigest()[:16]}:{others.hexdigest()[:16]}"
 
 
