@@ -39,9 +39,14 @@ def load_sharded_backbone(
         the backbone, frozen.
 
     Raises:
-        ShardingError: the processes compute elsewhere than Transformers would put the parts, or Transformers has no
-            plan for this type.
+        ShardingError: `process` does not know of the others, the processes compute elsewhere than Transformers would
+            put the parts, or Transformers has no plan for this type.
     """
+    if (started := int(os.environ.get("WORLD_SIZE", 1))) != process.num_processes:
+        raise ShardingError(
+            f"Expected a `PartialState` of all {started} processes that were started, got one of "
+            f"{process.num_processes}. On CPUs make it by `PartialState(cpu=True)`."
+        )
     if process.num_processes == 1:
         return load_backbone(source, dtype=dtype, **kwargs).requires_grad_(False)
     found = "cpu" if (device := torch.accelerator.current_accelerator()) is None else device.type

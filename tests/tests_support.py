@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).parent.parent
-PROCESSES = ROOT / "examples" / "accelerate_configs" / "processes.yaml"
+CONFIGURATIONS = ROOT / "examples" / "accelerate_configs"
 
 
 def walk_tables(n_users: int = 40, n_items: int = 30, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -61,12 +61,20 @@ def one_thread() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
 
 
-def launch(processes: int, script: Path, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
-    """A script that `accelerate launch` has run without an error; one process is started without."""
-    several = ("accelerate.commands.launch", "--config_file", str(PROCESSES), "--num_processes", str(processes))
+def launch(
+    processes: int,
+    script: Path,
+    *arguments: str,
+    timeout: float,
+    configuration: str = "processes.yaml",
+    fails: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """A script that `accelerate launch` has run without an error, or with one; one process is started without."""
+    file = str(CONFIGURATIONS / configuration)
+    several = ("accelerate.commands.launch", "--config_file", file, "--num_processes", str(processes))
     command = [sys.executable, *(("-m", *several) if processes > 1 else ()), str(script), *arguments]
     done = subprocess.run(command, env=one_thread(), capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    assert (done.returncode != 0) == fails, done.stdout[-2000:] + done.stderr[-6000:]
     return done
 
 
