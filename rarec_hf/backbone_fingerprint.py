@@ -29,8 +29,9 @@ def weights_fingerprint(model: nn.Module) -> str:
 
     The same weights loaded in fp32 and in bf16 have the same fingerprint, on any device. In fp16 too, if the
     checkpoint is bf16 or fp16 (values below fp16's normal range count as zero); an fp32 checkpoint loaded in fp16 is
-    rounded twice and gets another one. Of a backbone that is sharded over processes, all of them must call this. A quantised model has only the second half, that of the parameters which
-    quantisation leaves alone (embeddings, norms, biases), and is compared by that.
+    rounded twice and gets another one. A quantised model has only the second half, that of the parameters which
+    quantisation leaves alone (embeddings, norms, biases), and is compared by that. Of a backbone that is sharded over
+    processes, all of them must call this.
 
     Returns:
         `str`: `v1:<weight matrices>:<embeddings, norms, biases>`, with `-` for the matrices of a quantised model.

@@ -107,10 +107,10 @@ class CheckpointFolderMixin(ModelParts):
             return super().save_pretrained(folder, **kwargs)
         if is_sharded(self.language_model) and (include_backbone or self.config.backbone_fingerprint is None):
             raise ValueError(
-                "The backbone is sharded over processes, and one of them saves: expected `include_backbone=False` and "
-                f"a `config.backbone_fingerprint`, got {include_backbone} and {self.config.backbone_fingerprint}. Save "
-                "slim, with `model.config.backbone_fingerprint = weights_fingerprint(model.language_model)` set in "
-                "every process before; save the whole after loading the slim folder in one process."
+                "The backbone is sharded over processes, and one of them saves: expected `include_backbone=False` "
+                f"and a `config.backbone_fingerprint`, got {include_backbone} and {self.config.backbone_fingerprint}. "
+                "Save slim, with `model.config.backbone_fingerprint = weights_fingerprint(model.language_model)` set "
+                "in every process before; save the whole after loading the slim folder in one process."
             )
         if self.config.backbone_fingerprint is None:
             self.config.backbone_fingerprint = weights_fingerprint(self.language_model)

@@ -42,8 +42,8 @@ def share_passes(base: nn.Module) -> None:
         gc.collect()  # models hold cycles
     if (other := _other_than(base)) is not None:
         raise SecondShardedBackboneError(
-            f"A sharded {type(other).__name__} is in use already, expected no other beside it. Build all models around "
-            "the same backbone, or delete the models of the first one before."
+            f"A sharded {type(other).__name__} is in use already, expected no other beside it. Build all models "
+            "around the same backbone, or delete the models of the first one before."
         )
     _shared = weakref.ref(base)
 

@@ -52,8 +52,8 @@ def load_sharded_backbone(
     found = "cpu" if (device := torch.accelerator.current_accelerator()) is None else device.type
     if process.device.type != found:
         raise ShardingError(
-            f"Expected processes that compute on {found}, where Transformers puts the parts of a sharded backbone, got "
-            f"{process.device.type}. Leave out `use_cpu`, or hide the devices (CUDA_VISIBLE_DEVICES=)."
+            f"Expected processes that compute on {found}, where Transformers puts the parts of a sharded backbone, "
+            f"got {process.device.type}. Leave out `use_cpu`, or hide the devices (CUDA_VISIBLE_DEVICES=)."
         )
     if not isinstance(source, BackboneSource):
         source = resolve_backbone(source)
@@ -67,6 +67,8 @@ def load_sharded_backbone(
     ids = torch.zeros(1, 1, dtype=torch.long, device=process.device)
     with torch.no_grad():
         backbone(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    backbone.reshard()
+    backbone.tie_weights()  # which the pass undid
     return backbone
 
 

@@ -1,5 +1,5 @@
-"""What `test_sharded_backbone.py` runs: the main job, whose main process is killed by SIGKILL when it is about to bring
-a file to the disk whose path holds a word.
+"""What `test_sharded_backbone.py` runs: the main job, whose main process is killed by SIGKILL when it is about to
+bring a file to the disk whose path holds a word.
 
 python tests/killed_job.py WORD [options of examples/train.py]
 """

@@ -1,14 +1,17 @@
 """A backbone spread over processes: the main job leaves what it leaves with the whole one in each, killed or not."""
 
 import json
+import os
 
 import pandas as pd
 import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
-from tests_support import CONFIGURATIONS, ROOT, launch
+from tests_support import CONFIGURATIONS, ROOT, launch, save_tiny_backbone
 
 from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.sharded_backbone import ShardingError
@@ -16,7 +19,8 @@ from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.launched_sharding import take_over_sharding
 
 OPTIONS = [
-    *("--fp32", "--disable_tqdm", "true", "--encoder_epochs", "2", "--encoder_hidden_size", "16", "--logging_steps", "1"),
+    *("--fp32", "--disable_tqdm", "true", "--encoder_epochs", "2", "--encoder_hidden_size", "16"),
+    *("--logging_steps", "1"),
     *("--alignment_samples", "0", "--alignment_fraction", "0.3", "--per_device_train_batch_size", "8"),
     *("--num_train_epochs", "2", "--save_strategy", "steps", "--save_steps", "3", "--eval_strategy", "steps"),
     *("--eval_steps", "3", "--recommendation_samples", "2"),
@@ -52,8 +56,27 @@ def test_the_main_job_killed_and_given_again(inputs, tmp_path):
     assert len(loaded.recommend(["i1", "i2"], k=3)) == 3
 
 
-def test_each_process_holds_its_part_and_helps_the_other(inputs, tmp_path):
-    launch(2, ROOT / "tests" / "sharded_worker.py", str(inputs / "backbone"), timeout=600)
+def test_each_process_holds_its_part_and_helps_the_other(tmp_path):
+    # The main job's embeddings are not tied to a head
+    save_tiny_backbone(tmp_path, tie_word_embeddings=True)
+    launch(2, ROOT / "tests" / "sharded_worker.py", str(tmp_path), timeout=600)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGURATIONS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_configurations_are_what_they_say(monkeypatch, path):
+    """By Accelerate's own loader and launcher, as far as the environment of a process."""
+    arguments = launch_command_parser().parse_args(["--config_file", str(path), "train.py"])
+    arguments, *_ = _validate_launch_command(arguments)
+    content = yaml.safe_load(path.read_text("utf-8"))
+    assert arguments.num_processes == content["num_processes"] and arguments.num_machines == content["num_machines"]
+    assert load_config_from_file(str(path)).distributed_type == DistributedType(content["distributed_type"])
+    if content["num_processes"] == 1:
+        return
+    for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", *(n for n in os.environ if n.startswith("FSDP_"))):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in prepare_multi_gpu_env(arguments).items():
+        monkeypatch.setenv(name, value)
+    assert take_over_sharding() == ("fsdp2" if path.stem.startswith("fsdp2") else "none")
 
 
 @pytest.fixture

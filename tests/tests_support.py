@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ def walk_tables(n_users: int = 40, n_items: int = 30, seed: int = 0) -> tuple[pd
     return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]), items
 
 
-def save_tiny_backbone(folder: Path) -> None:
+def save_tiny_backbone(folder: Path, **fields: Any) -> None:
     """A random Llama with a byte-level tokenizer, saved as any backbone is."""
     vocabulary = {character: n for n, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -42,6 +43,7 @@ def save_tiny_backbone(folder: Path) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        **fields,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     fast.save_pretrained(folder)

@@ -354,8 +354,8 @@ def parse_arguments(
         alignment.shard_backbone = launched
     if alignment.shard_backbone != "none" and alignment.include_backbone:
         raise ShardingError(
-            "--include_backbone needs the whole backbone in one process, and it is sharded. Leave it out, and save the "
-            "folder of the run once more with `save_pretrained(..., include_backbone=True)` where it fits."
+            "--include_backbone needs the whole backbone in one process, and it is sharded. Leave it out, and save "
+            "the folder of the run once more with `save_pretrained(..., include_backbone=True)` where it fits."
         )
     return data, encoder, alignment, training
 

@@ -23,15 +23,15 @@ def take_over_sharding() -> str:
     """
     if _told("ACCELERATE_USE_DEEPSPEED"):
         raise ShardingError(
-            "Expected a configuration of `accelerate launch` with `distributed_type: FSDP` or MULTI_GPU, got DEEPSPEED: "
-            "ZeRO-3 spreads and gathers the alignment module too. Use examples/accelerate_configs/fsdp2.yaml, which "
-            "spreads the backbone as ZeRO-3 does."
+            "Expected `distributed_type: FSDP` or MULTI_GPU in the configuration, got DEEPSPEED: what ZeRO-3 "
+            "gathers depends on the passes that a process made before, which differ here. Use "
+            "examples/accelerate_configs/fsdp2.yaml: it spreads the backbone as ZeRO-3 would."
         )
     if not _told("ACCELERATE_USE_FSDP"):
         return "none"
     for name, setting, expected, mend in (
         ("FSDP_VERSION", "fsdp_version", "2", "the backbone is sharded by FSDP2"),
-        ("FSDP_RESHARD_AFTER_FORWARD", "fsdp_reshard_after_forward", "true", "a layer is whole only while it computes"),
+        ("FSDP_RESHARD_AFTER_FORWARD", "fsdp_reshard_after_forward", "true", "no layer stays whole"),
         (
             *("FSDP_ACTIVATION_CHECKPOINTING", "fsdp_activation_checkpointing", "false"),
             "give --gradient_checkpointing true to examples/train.py instead",

@@ -24,7 +24,7 @@ from ..data.splits import Targets
 from ..evaluation.evaluator import Scorer, rank_targets
 from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
-from ..joint_passes import finish_passes, is_sharded
+from ..joint_passes import is_sharded
 from ..processes import several, wait
 from ..whole_files import remove_whole, write_manifest, writing
 from .divergence import DivergenceGuard
