@@ -56,6 +56,33 @@ def test_the_main_job_killed_and_given_again(inputs, tmp_path):
     assert len(loaded.recommend(["i1", "i2"], k=3)) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "further",
+    [
+        ["--soft_prompt_position", "before_text", "--gradient_checkpointing", "true", "--alignment_map", "true"],
+        ["--every_position", "true", "--text_states_gib", "0.1", "--gather_negatives", "false"],
+    ],
+    ids=["the paper's layout", "stored texts"],
+)
+def test_other_ways_to_train(inputs, tmp_path, further):
+    options = [
+        "--interactions",
+        str(inputs / "events.csv"),
+        "--items",
+        str(inputs / "items.jsonl"),
+        *OPTIONS,
+        *further,
+    ]
+    options += ["--backbone", str(inputs / "backbone"), "--output_dir"]
+    for name, configuration in (("whole", "processes.yaml"), ("spread", "fsdp2_cpu.yaml")):
+        texts = ["--text_states_folder", str(tmp_path / f"{name}.texts")]
+        launch(2, ROOT / "examples" / "train.py", *options, str(tmp_path / name), *texts, timeout=900,
+               configuration=configuration)  # fmt: skip
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "spread"))
+    assert one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
 def test_each_process_holds_its_part_and_helps_the_other(tmp_path):
     # The main job's embeddings are not tied to a head
     save_tiny_backbone(tmp_path, tie_word_embeddings=True)
