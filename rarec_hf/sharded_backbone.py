@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
@@ -67,7 +67,7 @@ def load_sharded_backbone(
     ids = torch.zeros(1, 1, dtype=torch.long, device=process.device)
     with torch.no_grad():
         backbone(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
-    backbone.reshard()
+    cast(FSDPModule, backbone).reshard()
     backbone.tie_weights()  # which the pass undid
     return backbone
 
