@@ -30,7 +30,8 @@ def weights_fingerprint(model: nn.Module) -> str:
     The same weights loaded in fp32 and in bf16 have the same fingerprint, on any device. In fp16 too, if the
     checkpoint is bf16 or fp16 (values below fp16's normal range count as zero); an fp32 checkpoint loaded in fp16 is
     rounded twice and gets another one. A quantised model has only the second half, that of the parameters which
-    quantisation leaves alone (embeddings, norms, biases), and is compared by that.
+    quantisation leaves alone (embeddings, norms, biases), and is compared by that. Of a backbone that is sharded over
+    processes, all of them must call this.
 
     Returns:
         `str`: `v1:<weight matrices>:<embeddings, norms, biases>`, with `-` for the matrices of a quantised model.
@@ -53,7 +54,9 @@ def weights_fingerprint(model: nn.Module) -> str:
             continue
         digest = others if parameter.ndim <= 1 or id(parameter) in embeddings else matrices
         digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        digest.update(_sampled_values(parameter.detach()))
+        # Of a sharded one all parts together, for a moment: never the whole backbone
+        values = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+        digest.update(_sampled_values(values.detach()))
     return f"v1:{'-' if quantised else matrices.hexdigest()[:16]}:{others.hexdigest()[:16]}"
 
 
@@ -75,9 +78,10 @@ def backbone_identity(model: nn.Module, recorded: str | None = None) -> str:
     Args:
         model (`nn.Module`): the backbone.
         recorded (`str`, *optional*): the fingerprint in the model's config, which stands in where weights are not in
-            memory.
+            memory, or with other processes.
     """
-    if recorded is not None and any(parameter.is_meta for parameter in model.parameters()):
+    elsewhere = any(parameter.is_meta or hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    if recorded is not None and elsewhere:
         weights = recorded
     else:
         weights = weights_fingerprint(model)

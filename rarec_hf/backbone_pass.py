@@ -17,6 +17,7 @@ from transformers.masking_utils import (
 
 from .attention_layout import READOUT, SOFT_PROMPT, TEXT, Columns, Window, visibility
 from .backbone_cache import CacheLayerSpec, LayerShape, build_cache, kept_segment
+from .joint_passes import announce_pass
 from .segments import Segment
 
 RECURRENT = "recurrent"
@@ -113,6 +114,7 @@ def run_backbone(
     _check_limits(spec, columns, keys, past)
     cache = build_cache(spec.layers, past, keep)
     arguments = {"position_ids": columns.position + spec.position_offset} if spec.takes_positions else {}
+    announce_pass(base)
     output = base(
         input_ids=input_ids,
         attention_mask=_attention_mask(base, spec, columns, keys, cache),

@@ -26,6 +26,7 @@ from .backbone_wheel import BackboneNotFoundError
 from .checkpoint_checks import check_shard_names, check_sizes, read_weights
 from .hub_upload import NEVER_UPLOADED, HubPush, file_states, ignore_in_uploads
 from .id_encoder import catalogue_digest
+from .joint_passes import is_sharded
 from .model_parts import ModelParts
 from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
 from .remote_code import code_beside
@@ -38,7 +39,7 @@ logger = logging.get_logger(__name__)
 
 REPRESENTATIONS_FILE = "item_representations.safetensors"
 BACKBONE_FOLDER = "backbone"
-_BACKBONE_PREFIX = "language_model."
+BACKBONE_PREFIX = "language_model."
 # What one save leaves and another may not: a push deletes an earlier one's from the repository
 OWNED_FILES = ("model*.safetensors", "model.safetensors.index.json", REPRESENTATIONS_FILE, f"{BACKBONE_FOLDER}/*")
 
@@ -104,6 +105,13 @@ class CheckpointFolderMixin(ModelParts):
         include_code = kwargs.pop("include_code", False)
         if not kwargs.get("is_main_process", True):
             return super().save_pretrained(folder, **kwargs)
+        if is_sharded(self.language_model) and (include_backbone or self.config.backbone_fingerprint is None):
+            raise ValueError(
+                "The backbone is sharded over processes, and one of them saves: expected `include_backbone=False` "
+                f"and a `config.backbone_fingerprint`, got {include_backbone} and {self.config.backbone_fingerprint}. "
+                "Save slim, with `model.config.backbone_fingerprint = weights_fingerprint(model.language_model)` set "
+                "in every process before; save the whole after loading the slim folder in one process."
+            )
         if self.config.backbone_fingerprint is None:
             self.config.backbone_fingerprint = weights_fingerprint(self.language_model)
         encoder = self.config.id_encoder_config
@@ -156,7 +164,7 @@ class CheckpointFolderMixin(ModelParts):
 
     def own_weights(self) -> dict[str, Tensor]:
         """The weights that `model.safetensors` holds: all but the backbone's."""
-        return {name: t for name, t in self.state_dict().items() if not name.startswith(_BACKBONE_PREFIX)}
+        return {name: t for name, t in self.state_dict().items() if not name.startswith(BACKBONE_PREFIX)}
 
     @classmethod
     def from_pretrained(

@@ -20,6 +20,7 @@ from .backbone_source import set_direction
 from .checkpoint_folder import CheckpointFolderMixin
 from .configuration_rarec import RARecConfig
 from .id_encoders import ID_ENCODERS
+from .joint_passes import finish_passes, share_passes
 from .new_items import NewItemsMixin
 from .objectives import OBJECTIVES
 from .processes import PartialState, gathered_rows
@@ -108,6 +109,7 @@ class RARecForSequentialRecommendation(
                     self.spec.shapes, id_dim, config.context_length, config.layer_specific_projectors
                 )
         self.register_buffer("id_scale", torch.ones(()))
+        share_passes(self.backbone)
         self.processor, self._catalogue = None, None
         self.language_model.requires_grad_(False)
         self.id_encoder.requires_grad_(False)
@@ -236,6 +238,7 @@ class RARecForSequentialRecommendation(
             wants_text,
             n_own=own_rows and own_rows[1],
         )
+        finish_passes()  # a training step exchanges gradients next
         text = self.score_head.text(item.text_state) if wants_text else None
         represented = self.score_head.user(user.state, self.pooled_text(history) if wants_text else None)
         sides = (represented, user_vectors), (self.score_head.item(item.state, text), item_vectors)

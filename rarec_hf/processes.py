@@ -13,6 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .joint_passes import finish_passes
+
 try:
     from accelerate import PartialState
     from accelerate.utils import gather, gather_object, pad_across_processes, reduce
@@ -35,6 +37,7 @@ def speaks(process: PartialState | None) -> bool:
 def wait(process: PartialState | None) -> None:
     """Until every process is here."""
     if process is not None:
+        finish_passes()
         process.wait_for_everyone()
 
 
@@ -47,6 +50,7 @@ def collected(parts: list[T], process: PartialState | None) -> list[T]:
     """What all processes made of what was [`dealt`], in its order. Every process must call it, and gets all."""
     if not several(process):
         return parts
+    finish_passes()
     hands = gather_object([parts])
     return [hands[n % len(hands)][n // len(hands)] for n in range(sum(map(len, hands)))]
 
@@ -60,6 +64,7 @@ def filled(rows: Tensor, process: PartialState | None) -> Tensor:
         return rows
     if rows.dtype != torch.float32:
         raise TypeError(f"Rows of float32 can be put together, got {rows.dtype}.")
+    finish_passes()
     return reduce(rows.contiguous().view(torch.int32), "sum").view(torch.float32)  # a sum of bits: -0.0 stays
 
 
@@ -78,6 +83,7 @@ def gathered_rows(rows: Tensor, n_mine: int, process: PartialState | None) -> Te
     """
     if not several(process):
         return rows[:n_mine]
+    finish_passes()
     sizes = gather(torch.tensor([n_mine], device=rows.device)).tolist()
     others = gather(pad_across_processes(rows.detach()[:n_mine].contiguous())).split(max(sizes))
     parts = [part[:size] for part, size in zip(others, sizes, strict=True)]

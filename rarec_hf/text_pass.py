@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .attention_layout import Columns
 from .backbone_pass import run_backbone
@@ -66,7 +66,7 @@ class TextPassMixin(ModelParts):
         Raises:
             ValueError: `stored_texts` are another backbone's.
         """
-        weights = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.backbone.parameters())
+        weights = ((_place(p), 0 if p.is_inference() else p._version) for p in self.backbone.parameters())
         now = (id(self.stored_texts), hash(tuple(weights)))
         if now == self._states_are_of:
             return
@@ -148,6 +148,11 @@ class TextPassMixin(ModelParts):
         counted = torch.where(counted.any(1, keepdim=True), counted, real)
         share = (counted.float() / counted.sum(1, keepdim=True)).to(states.device)
         return TextStates(kept, (share.unsqueeze(1) @ states.float()).squeeze(1))
+
+
+def _place(parameter: nn.Parameter) -> int:
+    """Where in memory it lies; of a sharded one, the part of this process."""
+    return (parameter.to_local() if hasattr(parameter, "to_local") else parameter).data_ptr()
 
 
 def _keys(ids: Tensor, mask: Tensor) -> list[bytes]:

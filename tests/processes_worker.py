@@ -1,6 +1,6 @@
 """What `test_processes.py` runs in one process and in several: every shared stage on small data, results into a file.
 
-python -m torch.distributed.run --nproc_per_node 2 tests/processes_worker.py INPUTS RESULTS.npz
+python -m torch.distributed.run --nproc_per_node 2 tests/processes_worker.py INPUTS RESULTS.npz [fsdp2]
 """
 
 import sys
@@ -23,7 +23,7 @@ def losses(log: list[dict], name: str = "loss") -> np.ndarray:
     return np.array([entry[name] for entry in log if name in entry])
 
 
-def main(inputs: Path, results: Path) -> None:
+def main(inputs: Path, results: Path, sharding: str = "none") -> None:
     training = {
         "output_dir": str(results.with_suffix("")),
         "logging_steps": 1,
@@ -51,6 +51,7 @@ def main(inputs: Path, results: Path) -> None:
         "alignment_samples": 0,
         "backbone_dtype": "float32",
         "gain_users": 9,
+        "shard_backbone": sharding,
     }
     arguments = AlignmentArguments(**options, text_layers=[1.0], encode_batch_size=4)
     model, _ = job.build_model(split, inner, arguments, "encoder_plus_llm")
@@ -103,4 +104,4 @@ def main(inputs: Path, results: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

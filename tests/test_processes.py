@@ -18,10 +18,19 @@ def alone(inputs, tmp_path_factory):
     return dict(np.load(results))
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_every_stage_is_the_same_in_several_processes(inputs, alone, tmp_path, processes):
-    launch(processes, ROOT / "tests" / "processes_worker.py", str(inputs), str(tmp_path / "results.npz"), timeout=600)
-    together = dict(np.load(tmp_path / "results.npz"))
+@pytest.mark.parametrize(
+    ("processes", "sharding"),
+    [
+        (2, "none"),
+        (2, "fsdp2"),
+        pytest.param(4, "none", marks=pytest.mark.slow),
+        pytest.param(4, "fsdp2", marks=pytest.mark.slow),
+    ],
+)
+def test_every_stage_is_the_same_in_several_processes(inputs, alone, tmp_path, processes, sharding):
+    results, worker = tmp_path / "results.npz", ROOT / "tests" / "processes_worker.py"
+    launch(processes, worker, str(inputs), str(results), sharding, timeout=600)
+    together = dict(np.load(results))
     assert together.keys() == alone.keys()
     # Batches are dealt out whole: to the bit
     for name in ("texts", "encoded", "items", "users", "user_vectors", "negative_zeros"):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 ROOT = Path(__file__).parent.parent
-PROCESSES = ROOT / "examples" / "accelerate_configs" / "processes.yaml"
+CONFIGURATIONS = ROOT / "examples" / "accelerate_configs"
 
 
 def walk_tables(n_users: int = 40, n_items: int = 30, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -27,7 +28,7 @@ def walk_tables(n_users: int = 40, n_items: int = 30, seed: int = 0) -> tuple[pd
     return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"]), items
 
 
-def save_tiny_backbone(folder: Path) -> None:
+def save_tiny_backbone(folder: Path, **fields: Any) -> None:
     """A random Llama with a byte-level tokenizer, saved as any backbone is."""
     vocabulary = {character: n for n, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -42,6 +43,7 @@ def save_tiny_backbone(folder: Path) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        **fields,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     fast.save_pretrained(folder)
@@ -61,12 +63,20 @@ def one_thread() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
 
 
-def launch(processes: int, script: Path, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
-    """A script that `accelerate launch` has run without an error; one process is started without."""
-    several = ("accelerate.commands.launch", "--config_file", str(PROCESSES), "--num_processes", str(processes))
+def launch(
+    processes: int,
+    script: Path,
+    *arguments: str,
+    timeout: float,
+    configuration: str = "processes.yaml",
+    fails: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """A script that `accelerate launch` has run without an error, or with one; one process is started without."""
+    file = str(CONFIGURATIONS / configuration)
+    several = ("accelerate.commands.launch", "--config_file", file, "--num_processes", str(processes))
     command = [sys.executable, *(("-m", *several) if processes > 1 else ()), str(script), *arguments]
     done = subprocess.run(command, env=one_thread(), capture_output=True, text=True, timeout=timeout)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
+    assert (done.returncode != 0) == fails, done.stdout[-2000:] + done.stderr[-6000:]
     return done
 
 

@@ -27,6 +27,7 @@ from ..data.splits import Split
 from ..evaluation.alignment_map import chosen_together, linear_cka, neighbour_overlap, plot_alignment, uniformity
 from ..evaluation.breakdown import popularity_groups
 from ..id_encoder import IDEncoderModel
+from ..joint_passes import finish_passes
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..whole_files import replacing
 from .id_encoder import encoder_name
@@ -225,10 +226,11 @@ class AlignmentMapCallback(TrainerCallback):
 
     def _draw(self, state: TrainerState) -> None:
         if not state.is_world_process_zero:
-            return
+            return finish_passes()
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{state.global_step:06d}.png"
         found = draw(self.model, self.shown, path, self.method, self.seed)
+        finish_passes()
         self.history.append({"step": state.global_step, **found})
         with replacing(self.folder / "numbers.json") as temporary:
             temporary.write_text(json.dumps(self.history, indent=1) + "\n", "utf-8")

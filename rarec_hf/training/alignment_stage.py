@@ -17,8 +17,10 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from ..checkpoint_folder import REPRESENTATIONS_FILE
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
+from ..joint_passes import is_sharded
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processes import several
+from ..sharded_backbone import ShardingError
 from .alignment_picture import AlignmentMapCallback
 from .arguments import AlignmentArguments, RARecTrainingArguments
 from .calibration import fit_gains
@@ -67,6 +69,12 @@ def align(
         raise ValueError(
             f"--per_device_train_batch_size must be at least 2, got {training.per_device_train_batch_size}: the "
             "negatives are the targets of the batch's other samples."
+        )
+    if is_sharded(model.backbone) and model.spec.equal_lengths and model.config.soft_prompt_position == "after_text":
+        # Each process would have its own number of passes with gradient
+        raise ShardingError(
+            f"Backbone type `{model.language_model.config.model_type}` continues texts only in rows of one length, "
+            "and is sharded: expected --soft_prompt_position before_text, got after_text."
         )
     set_seed(training.seed)
     process = PartialState()

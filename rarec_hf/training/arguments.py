@@ -14,6 +14,8 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
 from ..backbone_source import DEFAULT_BACKBONE
+from ..sharded_backbone import ShardingError
+from .launched_sharding import SHARDINGS, take_over_sharding
 
 
 def _f(default: Any, text: str, **metadata: Any) -> Any:
@@ -158,6 +160,12 @@ class AlignmentArguments:
         "auto",
         "Of the frozen backbone. auto: bfloat16 on GPUs, and on CPUs that have it if a short trial finds it faster.",
         choices=["auto", "bfloat16", "float32"],
+    )
+    shard_backbone: str = _f(
+        "none",
+        "Its weights spread over the processes: fsdp2, on their devices; fsdp2_offload, in main memory. What a "
+        "configuration of `accelerate launch` with FSDP2 says is taken.",
+        choices=["none", *SHARDINGS],
     )
     fp32: bool = _f(False, "Same as --backbone_dtype float32; all else is float32 anyway.")
     soft_prompt_position: str = _f(
@@ -314,6 +322,7 @@ def parse_arguments(
     Returns:
         `(DataArguments, EncoderArguments, AlignmentArguments, RARecTrainingArguments)`
     """
+    launched = take_over_sharding()
     parser = _parser(description)
     *arguments, _ = parser.parse_args_into_dataclasses(_expanded(argv, parser))
     data, encoder, alignment, training = arguments[:4]
@@ -323,6 +332,13 @@ def parse_arguments(
         alignment.alignment_samples = 0
     if alignment.fp32:
         alignment.backbone_dtype = "float32"
+    if launched != "none":
+        alignment.shard_backbone = launched
+    if alignment.shard_backbone != "none" and alignment.include_backbone:
+        raise ShardingError(
+            "--include_backbone needs the whole backbone in one process, and it is sharded. Leave it out, and save "
+            "the folder of the run once more with `save_pretrained(..., include_backbone=True)` where it fits."
+        )
     return data, encoder, alignment, training
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from transformers import TrainerCallback, TrainerState
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
+from ..joint_passes import finish_passes
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..whole_files import replacing
 from .ranking_trainer import LOGGED, RankingDataset
@@ -124,11 +125,12 @@ class RecommendationSamplesCallback(TrainerCallback):
 
     def on_evaluate(self, args, state, control, metrics: dict[str, float] | None = None, **kwargs):
         if not state.is_world_process_zero:
-            return
+            return finish_passes()
         rows = [
             (user_id, " | ".join(chose), " | ".join(then), " | ".join(f"{n}. {t}" for n, t in enumerate(best, 1)))
             for user_id, chose, then, best in self.rows()
         ]
+        finish_passes()
         table = markdown_table(rows)
         self._append(f"## {self._heading(state, metrics or {})}\n\n{table}")
         for tracker in self.trackers:

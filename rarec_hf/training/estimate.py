@@ -103,7 +103,7 @@ def estimate(
         "evaluation": round(n_test_users * (test_tokens + readout["user"])),
     }
     element = torch.empty((), dtype=model.backbone.dtype).element_size()
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    weights = sum((p.to_local() if hasattr(p, "to_local") else p).nbytes for p in model.parameters())
     width = TextPacking(model.spec).width
     batch = arguments.encode_batch_size * round(max(test_tokens, mean_item))
     catalogue = len(items) * (model.score_head.width + model.config.id_encoder_config.hidden_size) * 4

@@ -17,7 +17,9 @@ from ..data.splits import Split
 from ..id_encoder import IDEncoderModel
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..modeling_sasrec import SASRecConfig, SASRecModel
+from ..processes import wait
 from ..processing_rarec import RARecProcessor
+from ..sharded_backbone import load_sharded_backbone
 from .alignment_stage import align, drawn_targets, gain_targets
 from .arguments import AlignmentArguments, DataArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
@@ -90,7 +92,11 @@ def build_model(
     """
     source = resolve_backbone(arguments.backbone, revision=arguments.backbone_revision)
     dtype, reason = choose_dtype(arguments.backbone_dtype)
-    if backbone is None:
+    if backbone is None and arguments.shard_backbone != "none":
+        offload = arguments.shard_backbone == "fsdp2_offload"
+        backbone = load_sharded_backbone(source, process := PartialState(), dtype, offload)
+        reason += f", sharded over {process.num_processes} processes"
+    elif backbone is None:
         backbone = load_backbone(source, dtype=dtype)
         backbone.to("cuda" if torch.cuda.is_available() else "cpu")
     model = RARecForSequentialRecommendation.from_backbone(
@@ -118,7 +124,11 @@ def build_model(
             )
         },
         text_layers=arguments.text_layers or [1.0],
-    ).to(backbone.device)
+    )
+    for name, part in model.named_children():
+        if name != "language_model":  # which is where it belongs
+            part.to(backbone.device)
+    model.id_scale = model.id_scale.to(backbone.device)
     items = split.interactions.items
     model.processor = RARecProcessor(
         load_tokenizer(source),
@@ -140,7 +150,9 @@ def dry_run(split: Split, arguments: AlignmentArguments, training: RARecTraining
     score = TEXT_SCORE if arguments.score == "both" else arguments.score
     model, line = build_model(split, encoder, arguments, score)
     n_users = len(test_users(split, arguments.eval_users, training.seed))
-    return f"Backbone: {line}\n{estimate(model, split, arguments, training, n_users)}"
+    said = f"Backbone: {line}\n{estimate(model, split, arguments, training, n_users)}"
+    wait(PartialState())
+    return said
 
 
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:

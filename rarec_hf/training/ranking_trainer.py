@@ -11,17 +11,21 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import reduce
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
+from ..checkpoint_folder import BACKBONE_PREFIX
 from ..data.interactions import Interactions
 from ..data.splits import Targets
 from ..evaluation.evaluator import Scorer, rank_targets
 from ..evaluation.metrics import summarize
 from ..evaluation.ranks import Ranks
-from ..processes import several
+from ..joint_passes import is_sharded
+from ..processes import several, wait
 from ..whole_files import remove_whole, write_manifest, writing
 from .divergence import DivergenceGuard
 from .push_callback import WholePushCallback
@@ -107,6 +111,22 @@ class RankingTrainer(Trainer):
         if sampler is not None:
             self.add_callback(_EpochsOrder(sampler))
 
+    def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: DataLoader | None = None) -> nn.Module:
+        """Trainer's. Beside a sharded backbone, which Accelerate refuses to wrap, the rest is wrapped as ever: it is
+        the same in all processes, and its gradients are averaged."""
+        wrapped = super()._wrap_model(model, training, dataloader)
+        if not training or wrapped is not self.model or not is_sharded(wrapped):
+            return wrapped
+        ignored = [name for name, _ in wrapped.named_parameters() if name.startswith(BACKBONE_PREFIX)]
+        ignored += [name for name, _ in wrapped.named_buffers() if name.startswith(BACKBONE_PREFIX)]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(wrapped, ignored)
+        device_ids = None if self.args.device.type == "cpu" else [self.args.device]
+        return DistributedDataParallel(wrapped, device_ids=device_ids, **self.accelerator.ddp_handler.to_kwargs())
+
+    def _move_model_to_device(self, model: nn.Module, device: torch.device) -> None:
+        if not is_sharded(model):  # else it is where it belongs
+            super()._move_model_to_device(model, device)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         share = inputs.pop("share", None)
         output = model(**inputs)
@@ -148,7 +168,7 @@ class RankingTrainer(Trainer):
         try:
             with writing(checkpoint):
                 super()._save_checkpoint(model, trial)
-                PartialState().wait_for_everyone()  # each process has its own random numbers
+                wait(PartialState())  # each process has its own random numbers
                 if self.args.should_save:
                     write_manifest(checkpoint)
         finally:

@@ -24,7 +24,7 @@ from ..backbone_fingerprint import backbone_identity
 from ..catalogue_index import length_sorted_batches
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import PackedText, TextPacking, text_key
-from ..processes import dealt, speaks
+from ..processes import dealt, speaks, wait
 from ..processing_rarec import padded_texts
 from ..whole_files import replacing
 
@@ -167,7 +167,7 @@ class StoredTexts:
         of `accelerate launch` takes its share. What was written when a run is cut off need not be computed again.
         """
         process, waiting, size = self.process, [], 0
-        process.wait_for_everyone()  # one that planned late would see what another had stored, and share otherwise
+        wait(process)  # one that planned late would see what another had stored, and share otherwise
         batches = length_sorted_batches([len(text) for text in texts], batch_size)
         mine, shown = dealt(batches, process), self.progress and speaks(process)
         was_reading, model.stored_texts = model.stored_texts, None
@@ -183,7 +183,7 @@ class StoredTexts:
                 self._write(waiting)
         finally:
             model.stored_texts = was_reading
-        process.wait_for_everyone()
+        wait(process)
         self._scan(verify=False)
 
     def _computed(
