@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..whole_files import is_whole, remove_whole, replacing, replacing_folder
+from ..whole_files import is_whole, remove_whole, replacing, replacing_folder, writing
 
 RUN_FILE, LOG_FILE, RANDOM_FILE = "run.json", "log.json", "random.safetensors"
 # What may differ without making it another run
@@ -110,7 +110,8 @@ class Stages:
     def remove(self) -> None:
         """All of it; for the main process."""
         if self.folder.exists():
-            remove_whole(self.folder)
+            with writing(self.folder):
+                remove_whole(self.folder)
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
