@@ -269,8 +269,9 @@ def main() -> None:
         "",
         f"{len(attacked)} items and {len(histories)} users, drawn with seed {arguments.seed}, of "
         f"{interactions.n_items} items; {arguments.controls} random titles an item. An item keeps its ID vector and "
-        "gets another title; it is ranked for the users who do not have it in their history, among all items that they "
-        "have not seen. The percentile is the share of these that it stands above, in percent. Intervals draw items and users again. "
+        "gets another title; it is ranked for the users who do not have it in their history, among all items that "
+        "they have not seen. The percentile is the share of these that it stands above, in percent. Intervals draw "
+        "items and users again. "
         f"The model's gains: text {text_gain:.2f}, readout {readout_gain:.2f}. Its HR@10, as its run measured it: "
         + ", ".join(f"{name} {hits[name]:.3f}" for name in ("RA-Rec", "Text only") if hits.get(name) is not None)
         + ".",

@@ -37,9 +37,9 @@ def markdown(command: str, rows: Sequence[tuple[str, ...]], faults: Sequence[Fau
         "# Faults and hostile inputs",
         "",
         f"`{command}`: {survived} of {len(faults)} faults survived. A fault is survived if the run says in one line "
-        "what was wrong with which file (if it was not killed), what it had finished still loads, and the same command, "
-        "given again, leaves what an undisturbed run leaves, byte by byte, times left out. A machine that loses its "
-        "power is not among them.",
+        "what was wrong with which file (if it was not killed), what it had finished still loads, and the same "
+        "command, given again, leaves what an undisturbed run leaves, byte by byte, times left out. A machine "
+        "that loses its power is not among them.",
         "",
         "| Tried | Times | Ended in | Result |",
         "| :--- | ---: | :--- | :--- |",
