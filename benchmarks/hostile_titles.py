@@ -38,6 +38,7 @@ TRAINING = [
     *("--disable_tqdm", "true"),
 ]
 CONTROL = "titles of random other items"
+HEAVY = "RA-Rec, if the readout weighed as much as the text"
 TOP = 10
 
 Title = Callable[[str], str]  # of an item's own title
@@ -137,6 +138,7 @@ class Lists:
         encoder = self.model.id_encoder.scores(self.vectors, self.model.id_encoder.item_vectors()[of]).float()
         whole = encoder + self.gains[0] * text + self.gains[1] * readout
         parts = {"RA-Rec": whole, "text alone": text, "readout alone": readout, "ID encoder alone": encoder}
+        parts[HEAVY] = encoder + self.gains[0] * (text + readout)
         return {name: part.cpu().numpy() for name, part in parts.items()}
 
     def effects(self, titles: Sequence[Title] | Sequence[Sequence[str]]) -> dict[str, Effect]:
@@ -198,7 +200,14 @@ def trained(folder: Path) -> Path:
     return folder / "model"
 
 
-def test_histories(folder: Path, n_users: int, seed: int) -> tuple[Interactions, list[np.ndarray]]:
+def options_of(folder: Path) -> list[str]:
+    """What a run's folder says of the options that [`TRAINING`] sets."""
+    known = yaml.safe_load((folder / "arguments.yaml").read_text("utf-8"))
+    names = [word.removeprefix("--") for word in TRAINING if word.startswith("--")]
+    return [word for name in names if name in known for word in (f"--{name}", str(known[name]))]
+
+
+def histories_of(folder: Path, n_users: int, seed: int) -> tuple[Interactions, list[np.ndarray]]:
     """The data of a run, and the histories of drawn test users as they stand before their targets."""
     options = yaml.safe_load((folder / "arguments.yaml").read_text("utf-8"))
     known = {field.name for field in fields(DataArguments)}
@@ -249,7 +258,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.model or trained(Path(name))
-        interactions, histories = test_histories(folder, arguments.users, arguments.seed)
+        interactions, histories = histories_of(folder, arguments.users, arguments.seed)
+        options = options_of(folder)
         model, rng = RARecForSequentialRecommendation.from_pretrained(folder), np.random.default_rng(arguments.seed)
         methods = json.loads((folder / "metrics.json").read_text("utf-8"))["methods"]
     attacked = rng.choice(interactions.n_items, min(arguments.items, interactions.n_items), replace=False).tolist()
@@ -263,9 +273,9 @@ def main() -> None:
     lines = [
         "# Hostile titles",
         "",
-        "`python -m benchmarks.hostile_titles`, which trains its model by "
-        f"`examples/train.py {' '.join(TRAINING)}`"
-        + (" (given by `--model`: trained before, by the same command)." if arguments.model else "."),
+        f"`python -m benchmarks.hostile_titles{' --model FOLDER' if arguments.model else ''}`; the model is of "
+        f"`examples/train.py {' '.join(options)}`"
+        + (", trained before." if arguments.model else ", trained by the benchmark."),
         "",
         f"{len(attacked)} items and {len(histories)} users, drawn with seed {arguments.seed}, of "
         f"{interactions.n_items} items; {arguments.controls} random titles an item. An item keeps its ID vector and "
@@ -277,7 +287,7 @@ def main() -> None:
         + ".",
         "",
     ]
-    for name in ("RA-Rec", "text alone", "readout alone"):
+    for name in ("RA-Rec", HEAVY, "text alone", "readout alone"):
         kinds = {kind: effects[name] for kind, effects in of_kinds.items()}
         lines += table(name, own[name], control[name], kinds)
         lines += [f"{verdict(control[name], kinds)}.", ""]
@@ -285,7 +295,7 @@ def main() -> None:
         float(np.nanmax(np.abs(effects["ID encoder alone"].percentile - own["ID encoder alone"].percentile)))
         for effects in (control, *of_kinds.values())
     )
-    lines += ["## ID encoder alone", "", f"It reads no titles: the largest change of a percentile is {most:g}.", ""]
+    lines += ["## ID encoder alone", "", f"It reads no titles: the largest change of a percentile is {most:.1f}.", ""]
     page = "\n".join(lines)
     print(page)
     if arguments.output:
