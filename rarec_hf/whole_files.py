@@ -68,8 +68,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _not_written(path: Path, problem: Exception) -> NotWrittenError:
+    cause = str(problem)
+    if not isinstance(problem, OSError) and "os error" not in cause:  # PyTorch does not say what the system said
+        place = next((parent for parent in path.parents if parent.exists()), None)
+        cause += f"; {shutil.disk_usage(place).free:,} bytes are free there" if place else ""
     return NotWrittenError(
-        f"{path} could not be written ({problem}). Is the disk full, or the folder read-only? What was there before "
+        f"{path} could not be written ({cause}). Is the disk full, or the folder read-only? What was there before "
         "is unchanged."
     )
 

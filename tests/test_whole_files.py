@@ -97,6 +97,13 @@ def test_a_write_that_failed_somewhere_in_a_run_is_said(tmp_path, error, named):
     assert caught.value.__cause__ is error
 
 
+def test_where_no_cause_is_told_the_room_that_is_left_is(tmp_path):
+    told = "[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"  # of `torch.save`, on a full disk
+    with pytest.raises(NotWrittenError, match=r"unexpected pos 64 vs 0; [\d,]+ bytes are free there"):
+        with writing(tmp_path / "checkpoint-4" / "optimizer.pt"):
+            raise RuntimeError(told)
+
+
 def test_what_a_run_could_not_read_stays_what_it_is(tmp_path):
     for error in (PermissionError(*REFUSED, str(tmp_path / "events.csv")), RuntimeError("no file (os error 2)")):
         with pytest.raises(type(error)) as caught, writing_any_of(tmp_path / "run"):

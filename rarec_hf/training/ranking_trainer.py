@@ -182,8 +182,13 @@ class RankingTrainer(Trainer):
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
     def _save(self, *args, **kwargs) -> None:
-        """Trainer's, which pickles its arguments beside the weights: without the token among them."""
+        """
+        Trainer's, which pickles its arguments beside the weights: without the token among them, and in the same bytes
+        whether or not other trainings went before in this process, which make another object of the same device.
+        """
         token, self.args.hub_token = self.args.hub_token, None
+        if (device := vars(self.args).get("_setup_devices")) is not None:
+            vars(self.args)["_setup_devices"] = torch.device(str(device))
         try:
             super()._save(*args, **kwargs)
         finally:
