@@ -36,7 +36,7 @@ from rarec_hf.hub.run_push import RunPush
 from rarec_hf.training import job, table
 from rarec_hf.training.arguments import command_words, parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
-from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_folder
+from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_folder, told_in_words
 from rarec_hf.training.run_record import run_record
 from rarec_hf.training.stages import Stages, run_key
 
@@ -94,6 +94,7 @@ def show_users(model, split, test, n_users: int = 3, k: int = 5) -> None:
             say(f"  {'recommended:' if place == 1 else '':<20} {place}. {title} ({score:.2f})")
 
 
+@told_in_words()
 def main() -> None:
     data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
     words = command_words()

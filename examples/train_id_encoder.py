@@ -19,10 +19,11 @@ from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
 from rarec_hf.training import job, table
 from rarec_hf.training.arguments import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
-from rarec_hf.training.run_folder import run_folder
+from rarec_hf.training.run_folder import run_folder, told_in_words
 from rarec_hf.training.stages import Stages, run_key
 
 
+@told_in_words()
 def main() -> None:
     data, encoder, alignment, training = parse_arguments(description=__doc__.splitlines()[0])
     if encoder.id_encoder is not None:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from safetensors import SafetensorError
 MANIFEST = "complete.json"  # name and checksum of every file of a folder; written last
 _NAMES = ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EFBIG", "EIO")
 _REFUSED = {getattr(errno, name) for name in _NAMES if hasattr(errno, name)}
+_READS_TOO = {errno.EACCES, errno.EPERM, errno.EIO}  # what a read may be refused with as well
 
 
 class NotWrittenError(OSError):
@@ -62,10 +64,51 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as problem:
         if not _is_of_a_write(problem):
             raise
-        raise NotWrittenError(
-            f"{path} could not be written ({problem}). Is the disk full, or the folder read-only? What was there "
-            "before is unchanged."
-        ) from problem
+        raise _not_written(path, problem) from problem
+
+
+def _not_written(path: Path, problem: Exception) -> NotWrittenError:
+    cause = str(problem)
+    if not isinstance(problem, OSError) and "os error" not in cause:  # PyTorch does not say what the system said
+        place = next((parent for parent in path.parents if parent.exists()), None)
+        cause += f"; {shutil.disk_usage(place).free:,} bytes are free there" if place else ""
+    return NotWrittenError(
+        f"{path} could not be written ({cause}). Is the disk full, or the folder read-only? What was there before "
+        "is unchanged."
+    )
+
+
+@contextmanager
+def writing_any_of(folder: Path) -> Iterator[None]:
+    """
+    As [`writing`] around all the work that a folder `NAME` is made in, `NAME.partial` and `NAME.stages` beside it. An
+    error of reading a file elsewhere stays what it is.
+
+    Raises:
+        NotWrittenError: the system refused a write; names the file where the system does.
+    """
+    try:
+        yield
+    except NotWrittenError:
+        raise
+    except (OSError, SafetensorError, RuntimeError) as problem:
+        if not _is_of_a_write(problem):
+            raise
+        named = getattr(problem, "filename", None)
+        named = None if named is None else Path(os.fsdecode(named)) if isinstance(named, (str, bytes)) else folder
+        of_a_read = isinstance(problem, OSError) and problem.errno in _READS_TOO
+        if of_a_read and named is not None and not _belongs(named, folder):
+            raise
+        raise _not_written(named or folder, problem) from problem
+
+
+def _belongs(path: Path, folder: Path) -> bool:
+    """Whether a path is the folder, one beside it of its name, in one of these, or above it."""
+    path, folder = Path(os.path.abspath(path)), Path(os.path.abspath(folder))
+    if not path.is_relative_to(folder.parent):
+        return folder.is_relative_to(path)
+    first = path.relative_to(folder.parent).parts[:1]
+    return not first or first[0].lstrip(".").startswith(folder.name)
 
 
 @contextmanager
@@ -87,8 +130,10 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
 def _is_of_a_write(problem: Exception) -> bool:
     if isinstance(problem, OSError):
         return problem.errno in _REFUSED
-    words = ("os error", "unexpected pos", "file write", "writer", "enforce fail at inline_container")
-    return any(word in str(problem).lower() for word in words)
+    told = str(problem).lower()
+    if numbers := re.findall(r"os error (\d+)", told):  # safetensors
+        return any(int(number) in _REFUSED for number in numbers)
+    return any(word in told for word in ("unexpected pos", "pytorchstreamwriter", "fail at inline_container"))
 
 
 @contextmanager
@@ -144,6 +189,13 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
+def folder_to_disk(folder: Path, deep: bool = True) -> None:
+    """The names in a folder and, `deep`, the bytes of every file below it."""
+    for path in sorted(folder.rglob("*")) if deep else ():
+        _to_disk(path)
+    _to_disk(folder)
+
+
 def remove_whole(folder: Path) -> None:
     """Removes a folder, manifests first: when that is cut off, nothing is left that says it is whole."""
     for manifest in folder.rglob(MANIFEST):
@@ -180,6 +232,7 @@ __all__ = [
     "MANIFEST",
     "DamagedFileError",
     "NotWrittenError",
+    "folder_to_disk",
     "is_whole",
     "reading",
     "remove_whole",
@@ -187,4 +240,5 @@ __all__ = [
     "replacing_folder",
     "write_manifest",
     "writing",
+    "writing_any_of",
 ]

@@ -1,5 +1,6 @@
 """A file or folder appears whole or not at all; what the system refuses is one clear error."""
 
+import errno
 import os
 import resource
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rarec_hf.whole_files import NotWrittenError, is_whole, replacing, replacing_folder, writing
+from rarec_hf.whole_files import NotWrittenError, is_whole, replacing, replacing_folder, writing, writing_any_of
 
 
 def test_a_file_is_replaced_whole_or_stays(tmp_path):
@@ -67,6 +68,45 @@ def test_a_refused_rename_is_said(tmp_path, monkeypatch):
 def test_other_errors_stay_what_they_are(tmp_path):
     for error in (RuntimeError("shapes differ"), FileNotFoundError(2, "No such file"), ConnectionError("refused")):
         with pytest.raises(type(error)) as caught, writing(tmp_path / "file"):
+            raise error
+        assert caught.value is error
+
+
+NO_SPACE, REFUSED = (errno.ENOSPC, "No space left on device"), (errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (OSError(*NO_SPACE), "run"),
+        (OSError(*NO_SPACE, "elsewhere/cache"), "elsewhere/cache"),
+        (PermissionError(*REFUSED, "{}/run.stages/a/weights"), "run.stages/a/weights"),
+        (PermissionError(*REFUSED, "{}/.run.partial.x"), ".run.partial.x"),
+        (PermissionError(*REFUSED, "{}"), ""),  # the folder that it shall stand in
+        (RuntimeError("PytorchStreamWriter failed writing file data.pkl: file write failed"), "run"),
+    ],
+)
+def test_a_write_that_failed_somewhere_in_a_run_is_said(tmp_path, error, named):
+    if isinstance(error, OSError) and error.filename:
+        error.filename = error.filename.format(tmp_path)
+    with (
+        pytest.raises(NotWrittenError, match=f"{named} could not be written") as caught,
+        writing_any_of(tmp_path / "run"),
+    ):
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_where_no_cause_is_told_the_room_that_is_left_is(tmp_path):
+    told = "[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"  # of `torch.save`, on a full disk
+    with pytest.raises(NotWrittenError, match=r"unexpected pos 64 vs 0; [\d,]+ bytes are free there"):
+        with writing(tmp_path / "checkpoint-4" / "optimizer.pt"):
+            raise RuntimeError(told)
+
+
+def test_what_a_run_could_not_read_stays_what_it_is(tmp_path):
+    for error in (PermissionError(*REFUSED, str(tmp_path / "events.csv")), RuntimeError("no file (os error 2)")):
+        with pytest.raises(type(error)) as caught, writing_any_of(tmp_path / "run"):
             raise error
         assert caught.value is error
 

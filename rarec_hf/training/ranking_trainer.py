@@ -15,7 +15,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
 
 from ..checkpoint_folder import BACKBONE_PREFIX
@@ -30,7 +29,7 @@ from ..whole_files import remove_whole, write_manifest, writing
 from .divergence import DivergenceGuard
 from .push_callback import WholePushCallback
 from .shared_batches import SeededOrders
-from .stages import last_checkpoint
+from .stages import TRAINER_STATE_NAME, last_checkpoint
 
 LOGGED = ("ndcg@10", "hit_rate@10", "hit_rate@100")  # of all metrics: a log line is for reading
 
@@ -202,8 +201,13 @@ class RankingTrainer(Trainer):
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
     def _save(self, *args, **kwargs) -> None:
-        """Trainer's, which pickles its arguments beside the weights: without the token among them."""
+        """
+        Trainer's, which pickles its arguments beside the weights: without the token among them, and in the same bytes
+        whether or not other trainings went before in this process, which make another object of the same device.
+        """
         token, self.args.hub_token = self.args.hub_token, None
+        if (device := vars(self.args).get("_setup_devices")) is not None:
+            vars(self.args)["_setup_devices"] = torch.device(str(device))
         try:
             super()._save(*args, **kwargs)
         finally:

@@ -19,7 +19,9 @@ from accelerate import PartialState
 
 from .. import __version__
 from ..processes import speaks, wait
+from ..whole_files import DamagedFileError, NotWrittenError, folder_to_disk, writing_any_of
 from .divergence import LAST_GOOD, TrainingDiverged
+from .stages import ForeignRunError
 
 _SECRET_NAME = re.compile(r"(^|[-_])(token|password|passwd|secret|api_?key)$", re.IGNORECASE)
 _HUB_TOKEN = re.compile(r"hf_[A-Za-z0-9]{16,}")
@@ -45,6 +47,7 @@ def run_folder(
     Raises:
         FileExistsError: `target` holds something and `overwrite` is not set. An old folder is only removed after the
             new one is whole.
+        NotWrittenError: the system refused a write, in the block or here.
     """
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())) and not overwrite:
@@ -54,21 +57,17 @@ def run_folder(
         )
     work = target.with_name(f"{target.name}.partial")
     wait(process)  # all have looked whether the target is there
-    if speaks(process):
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-    wait(process)
     try:
-        yield work
-        wait(process)
-        if not speaks(process):
-            return
-        old = target.with_name(f"{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            os.replace(target, old)
-        os.replace(work, target)
-        shutil.rmtree(old, ignore_errors=True)
+        with writing_any_of(target):
+            if speaks(process):
+                if work.exists():
+                    shutil.rmtree(work)
+                work.mkdir(parents=True)
+            wait(process)
+            yield work
+            wait(process)
+            if speaks(process):
+                _put_in_place(work, target)
     except TrainingDiverged as error:
         if error.last_good is not None and error.last_good.resolve().is_relative_to(work.resolve()):
             kept = target.with_name(f"{target.name}.{LAST_GOOD}")
@@ -78,6 +77,38 @@ def run_folder(
     finally:
         if speaks(process):
             shutil.rmtree(work, ignore_errors=True)
+
+
+def _put_in_place(work: Path, target: Path) -> None:
+    """`work` takes `target`'s name once its bytes are on the disk; what was there goes after that."""
+    folder_to_disk(work)
+    old = target.with_name(f"{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    try:
+        os.replace(work, target)
+    except OSError:
+        if old.exists():
+            os.replace(old, target)
+        raise
+    folder_to_disk(target.parent, deep=False)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def told_in_words() -> Iterator[None]:
+    """
+    Ends a command with the message alone, no traceback, where it says all that its user can do: a file that could not
+    be written, a damaged one, a cut-off run of other settings. Decorates a `main`.
+
+    Raises:
+        SystemExit: with the message; the exit status is 1.
+    """
+    try:
+        yield
+    except (NotWrittenError, DamagedFileError, ForeignRunError) as problem:
+        raise SystemExit(f"{type(problem).__name__}: {problem}") from problem
 
 
 class PeakMemory:
@@ -155,4 +186,4 @@ def _processor() -> str:
     return next(filter(None, names), platform.machine())
 
 
-__all__ = ["ENVIRONMENT_FILE", "PeakMemory", "run_environment", "run_folder"]
+__all__ = ["ENVIRONMENT_FILE", "PeakMemory", "run_environment", "run_folder", "told_in_words"]

@@ -15,9 +15,13 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from transformers import TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import logging
 
-from ..whole_files import is_whole, remove_whole, replacing, replacing_folder
+from ..whole_files import is_whole, remove_whole, replacing, replacing_folder, writing
 
+logger = logging.get_logger(__name__)
+
+TRAINER_STATE_NAME = "trainer_state.json"  # of `transformers.trainer`, which takes long to import
 RUN_FILE, LOG_FILE, RANDOM_FILE = "run.json", "log.json", "random.safetensors"
 # What may differ without making it another run
 _NOT_OF_THE_RUN = (
@@ -110,7 +114,8 @@ class Stages:
     def remove(self) -> None:
         """All of it; for the main process."""
         if self.folder.exists():
-            remove_whole(self.folder)
+            with writing(self.folder):
+                remove_whole(self.folder)
 
     def _begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -133,19 +138,37 @@ class Stages:
 
 def last_checkpoint(folder: Path, process: PartialState) -> str | None:
     """
-    The latest whole checkpoint of a `Trainer` in a folder. What was cut off while it was written is removed.
+    The latest checkpoint of a `Trainer` in a folder that it can go on from: whole, and so is the best one before it,
+    whose weights are wanted at the end. What was cut off while it was written is removed, and what came after it.
 
     Raises:
         DamagedFileError: a file of a checkpoint is not the one that was written.
     """
     found = {path: is_whole(path) for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir()}
+    whole = sorted((path for path, done in found.items() if done), key=_step)
+    names = {path.name for path in whole}
+    usable = [path for path in whole if _best_before(path) in (None, *names)]
     process.wait_for_everyone()
-    whole = [path for path, done in found.items() if done]
+    after = [path for path in whole if not usable or _step(path) > _step(usable[-1])]
     if process.is_main_process:
         for path in found.keys() - whole:
             shutil.rmtree(path)
+        for path in after:
+            logger.warning("%s is not gone on from: the best checkpoint before it is missing.", path)
+            remove_whole(path)
     process.wait_for_everyone()
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    return str(usable[-1]) if usable else None
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _best_before(checkpoint: Path) -> str | None:
+    """The name of the best checkpoint so far, as a whole one says."""
+    state = checkpoint / TRAINER_STATE_NAME
+    best = json.loads(state.read_text("utf-8")).get("best_model_checkpoint") if state.is_file() else None
+    return best and Path(best).name
 
 
 __all__ = ["LOG_FILE", "ForeignRunError", "Stages", "last_checkpoint", "run_key"]

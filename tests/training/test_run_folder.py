@@ -1,13 +1,16 @@
 """A run leaves a whole folder or none."""
 
+import errno
 import json
+import os
 import sys
 
 import pytest
 import torch
 
 import rarec_hf
-from rarec_hf.training.run_folder import PeakMemory, run_environment, run_folder
+from rarec_hf.training.run_folder import PeakMemory, run_environment, run_folder, told_in_words
+from rarec_hf.whole_files import DamagedFileError, NotWrittenError
 
 
 def test_success_leaves_the_folder_alone(tmp_path):
@@ -37,6 +40,42 @@ def test_an_existing_folder_is_kept_unless_asked(tmp_path):
     with run_folder(tmp_path / "out", overwrite=True) as work:
         (work / "new").write_text("new")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["new"]
+
+
+def test_an_old_folder_comes_back_if_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    rename = os.replace
+
+    def refused(source, target):
+        if str(source).endswith(".partial"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(NotWrittenError, match="No space left"), run_folder(tmp_path / "out", overwrite=True) as work:
+        (work / "new").write_text("new")
+    assert [p.name for p in tmp_path.iterdir()] == ["out"] and (tmp_path / "out" / "old").read_text() == "old"
+
+
+def test_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    order, to_disk, rename = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: order.append("fsync") or to_disk(handle))
+    monkeypatch.setattr(os, "replace", lambda *paths: order.append("replace") or rename(*paths))
+    with run_folder(tmp_path / "out") as work:
+        (work / "file").write_text("x")
+    assert order == ["fsync", "fsync", "replace", "fsync"]  # the file, its folder; the folder above
+
+
+def test_what_a_user_can_mend_ends_in_words():
+    @told_in_words()
+    def main(error):
+        raise error
+
+    with pytest.raises(SystemExit, match="^DamagedFileError: a/b is truncated"):
+        main(DamagedFileError("a/b is truncated"))
+    with pytest.raises(KeyError):
+        main(KeyError("x"))
 
 
 def test_leftovers_of_a_killed_run_are_cleared(tmp_path):

@@ -90,6 +90,29 @@ def test_the_latest_whole_checkpoint_is_gone_on_from(tmp_path, process):
         last_checkpoint(tmp_path, process)
 
 
+@pytest.mark.parametrize(("lost", "goes_on_from", "stay"), [(8, 4, [4]), (4, 16, [8, 12, 16]), (12, 16, [4, 8, 16])])
+def test_a_checkpoint_whose_best_is_missing_is_not_gone_on_from(tmp_path, process, lost, goes_on_from, stay):
+    """The best weights, wanted at the end, would silently be the last ones."""
+    for step, best in ((4, 4), (8, 8), (12, 8), (16, 8)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        state = {"best_model_checkpoint": f"elsewhere/checkpoint-{best}"}
+        (folder / "trainer_state.json").write_text(json.dumps(state))
+        write_manifest(folder)
+    remove_whole(tmp_path / f"checkpoint-{lost}")  # as the message on a damaged file says
+    assert last_checkpoint(tmp_path, process) == str(tmp_path / f"checkpoint-{goes_on_from}")
+    assert sorted(int(path.name[11:]) for path in tmp_path.iterdir()) == stay
+
+
+def test_where_no_checkpoint_has_its_best_training_begins_anew(tmp_path, process):
+    for step in (8, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        state = {"best_model_checkpoint": "checkpoint-4"}
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps(state))
+        write_manifest(tmp_path / f"checkpoint-{step}")
+    assert last_checkpoint(tmp_path, process) is None and list(tmp_path.iterdir()) == []
+
+
 def test_a_removal_that_is_cut_off_leaves_nothing_that_says_it_is_whole(tmp_path, process, monkeypatch):
     (tmp_path / "checkpoint-4").mkdir()
     (tmp_path / "checkpoint-4" / "weights").write_text("w")
