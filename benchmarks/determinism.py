@@ -3,15 +3,15 @@
     python -m benchmarks.determinism --threads 1 1 2 2 --output benchmarks/results/determinism.md
 
 On the embedded data (items and users with 20 interactions or more), with a tiny random backbone; all else is the main
-job's default. Each run is a process of its own, told the number of threads by OMP_NUM_THREADS. Every run is compared
-with the first one, and with the first of its number of threads.
+job's default, or as `--more` says. Each run is a process of its own, told the number of threads by OMP_NUM_THREADS.
+Every run is compared with the first one, and with the first of its number of threads.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,6 +21,7 @@ import torch
 import transformers
 
 from rarec_hf.training.run_comparison import compare_runs
+from rarec_hf.training.run_folder import run_environment
 
 ROOT = Path(__file__).parent.parent
 SHORT = (
@@ -29,9 +30,10 @@ SHORT = (
 )
 
 
-def train(folder: Path, backbone: Path, threads: int) -> None:
+def train(folder: Path, backbone: Path, threads: int, more: list[str]) -> None:
     """The main job in a process of its own."""
     words = [str(ROOT / "examples" / "train.py"), *SHORT, "--backbone", str(backbone), "--output_dir", str(folder)]
+    words += more
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
     if done.returncode:
@@ -49,6 +51,7 @@ def row(name: str, of: str, folder: Path, other: Path) -> tuple[str, bool]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 1, 2, 2], help="of each run, in turn")
+    parser.add_argument("--more", default="", help="further options of the main job, in quotes")
     parser.add_argument("--output", type=Path, help="markdown file to write")
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
@@ -60,7 +63,7 @@ def main() -> None:
         runs = [Path(folder) / f"run{number}" for number in range(len(arguments.threads))]
         for run, threads in zip(runs, arguments.threads, strict=True):
             print(f"Training with {threads} threads", flush=True)
-            train(run, Path(folder) / "backbone", threads)
+            train(run, Path(folder) / "backbone", threads, shlex.split(arguments.more))
         for number, threads in enumerate(arguments.threads):
             first = arguments.threads.index(threads)
             for other in dict.fromkeys((0, first)):
@@ -70,11 +73,11 @@ def main() -> None:
                 line, equal = row(name, of, runs[other], runs[number])
                 rows.append(line)
                 repeated &= equal or other != first
+    device, more = run_environment()["device"], f" --more {shlex.quote(arguments.more)}" if arguments.more else ""
     page = [
         *("# The same again", ""),
-        f"`python -m benchmarks.determinism --threads {' '.join(map(str, arguments.threads))}`: the main job on the "
-        f"embedded data, a tiny backbone, CPU ({platform.machine()}), torch {torch.__version__}, Transformers "
-        f"{transformers.__version__}.",
+        f"`python -m benchmarks.determinism --threads {' '.join(map(str, arguments.threads))}{more}`: the main job "
+        f"with a tiny backbone, {device}, torch {torch.__version__}, Transformers {transformers.__version__}.",
         "",
         "| Run | compared with | ID encoder | model | ranks | metrics |",
         "| :--- | :--- | :--- | :--- | :--- | :--- |",

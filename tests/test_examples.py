@@ -48,6 +48,12 @@ def trained(inputs, tmp_path_factory):
     return output
 
 
+def test_mixed_precision_is_of_the_alignment_alone(inputs, tmp_path):
+    """The ID encoder's Trainer, which comes first in the same process, has none."""
+    run("train.py", *options(inputs, tmp_path / "run", "--bf16", "true"))
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_the_folder_is_whole_and_safe(trained):
     names = {path.name for path in trained.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "item_representations.safetensors", "items.json"} <= names

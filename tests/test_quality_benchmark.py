@@ -9,10 +9,11 @@ import pytest
 from tests_support import save_tiny_backbone, walk_tables
 
 from benchmarks.quality import world as world_module
-from benchmarks.quality.__main__ import main
+from benchmarks.quality.__main__ import chosen, main
 from benchmarks.quality.world import Settings, World
 
 ROWS = ["popularity", "itemknn", "tfidf", "itemknn_tfidf", "ours_no_readout", "layer0", "rarec", "rarec_permuted"]
+LONG = ["rarec_all_samples", "paper_all_samples"]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,16 @@ def test_rows_are_measured_once_and_the_page_says_what_each_part_is_worth(folder
     before = (results / "walks.json").read_bytes()
     run(folder, "--rows", *ROWS)  # all are there
     assert " 0 {" not in capsys.readouterr().out and (results / "walks.json").read_bytes() == before
+
+
+def test_rows_of_all_samples_are_run_if_they_are_named_and_keep_the_best_epoch(folder, tmp_path):
+    assert not set(LONG) & set(chosen(["all", "ours", "llm"])) and set(LONG) < set(chosen(["long"]))
+    run(folder, "--rows", *LONG, "--results", str(tmp_path))
+    records = json.loads((tmp_path / "walks.json").read_text())["records"]
+    assert [record["row"] for record in records] == LONG
+    for record in records:
+        assert record["facts"]["samples_drawn"] == record["facts"]["samples_available"] > 0
+        assert len(record["facts"]["validation_ndcg@10"]) == 5 and "CPU" in record["device"]
 
 
 def test_a_page_of_a_single_row_with_text(folder, tmp_path):

@@ -5,11 +5,12 @@
     python -m benchmarks.quality --dataset amazon2014-clothing --render
 
 DATA holds `DATASET/interactions.parquet` and `DATASET/items.parquet`. A row that is in the results already is not run
-again; `--rows` takes names, kinds (id, text, llm, ours) or all. Recipes and epochs are chosen on validation targets;
-then every model is trained again on the training parts and validation targets, but for those of the users that weights
-are fitted on. The test targets of seeded users are read once a row. Results: `benchmarks/results/quality/DATASET.md`,
-its charts, `.json` and the ranks of every user and row. With `--fraction` everything is trained, chosen and fitted on
-so many of the users, and the page gets a curve of what more data is worth.
+again; `--rows` takes names, kinds (id, text, llm, ours), all, or long: rows that learn from every alignment sample, on
+a GPU. Recipes and epochs are chosen on validation targets; then every model is trained again on the training parts and
+validation targets, but for those of the users that weights are fitted on. The test targets of seeded users are read
+once a row. Results: `benchmarks/results/quality/DATASET.md`, its charts, `.json` and the ranks of every user and row.
+With `--fraction` everything is trained, chosen and fitted on so many of the users, and the page gets a curve of what
+more data is worth.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.quality import page
-from benchmarks.quality.rows import ROWS
+from benchmarks.quality.rows import ROWS, Row
 from benchmarks.quality.world import Settings, World
 from rarec_hf.evaluation import TopItemsRecorder, coverage, popularity_bias
 from rarec_hf.evaluation.metrics import summarize
 from rarec_hf.training.ranking_trainer import RankingDataset
+from rarec_hf.training.run_folder import run_environment
 from rarec_hf.user_cache import user_cache
 from rarec_hf.whole_files import replacing
 
@@ -42,9 +44,14 @@ def commit() -> str:
 
 
 def chosen(names: list[str]) -> list[str]:
-    if unknown := [name for name in names if name != "all" and name not in ROWS and name not in _kinds()]:
-        raise SystemExit(f"Unknown rows {unknown}; known are all, {', '.join(_kinds())}, {', '.join(ROWS)}.")
-    return [key for key, row in ROWS.items() if "all" in names or key in names or row.kind in names]
+    groups = ["all", "long", *_kinds()]
+    if unknown := [name for name in names if name not in ROWS and name not in groups]:
+        raise SystemExit(f"Unknown rows {unknown}; known are {', '.join([*groups, *ROWS])}.")
+    return [key for key, row in ROWS.items() if key in names or _groups(row) & set(names)]
+
+
+def _groups(row: Row) -> set[str]:
+    return {"long"} if row.long else {"all", row.kind}
 
 
 def _kinds() -> list[str]:
@@ -80,6 +87,7 @@ def run_row(world: World, key: str, seed: int) -> tuple[dict, pd.DataFrame] | No
         "seconds": {"making": round(made, 1), "ranking": round(time.perf_counter() - start - made, 1)},
         "facts": result.facts,
         "commit": commit(),
+        "device": run_environment()["device"],
     }
     columns = {"row": key, "seed": seed, "greater": ranks.greater, "ties": ranks.ties}
     return record, pd.DataFrame(columns)

@@ -97,8 +97,12 @@ class Table:
         return np.mean([metric_per_user(self.ranks[row, r["seed"]], metric) for r in self.records(row)], axis=0)
 
     def best(self, kinds: tuple[str, ...], metric: str) -> str:
-        """The row of these kinds that is best on validation; of all rows where there is none of these."""
-        rows = [row for row in self.rows if ROWS[row].kind in kinds] or self.rows
+        """The row of these kinds that is best on validation; of all rows where there is none of these. The first of a
+        page without a row that was ranked on validation."""
+        chosen = [row for row in self.rows if self.records(row)[0]["validation"]]
+        rows = [row for row in chosen if ROWS[row].kind in kinds] or chosen
+        if not rows:
+            return self.rows[0]
         return max(rows, key=lambda row: np.mean([r["validation"][metric] for r in self.records(row)]))
 
     def difference(self, row: str, other: str, metric: str) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 
 import torch
@@ -18,6 +19,8 @@ def train_rarec(
     encoder: IDEncoderModel,
     seed: int,
     samples: int = 384,
+    epochs: int = 1,
+    samples_a_batch: int = 16,
     permute: bool = False,
     numbers: bool = False,
     **changes,
@@ -25,7 +28,8 @@ def train_rarec(
     """
     Args:
         encoder (`IDEncoderModel`): trained without the alignment users.
-        samples (`int`): that the alignment learns from.
+        samples (`int`): that the alignment learns from; 0 for all positions of the alignment users.
+        epochs (`int`): over them. Of several, the one with the best NDCG@10 on these users' validation targets stays.
         permute (`bool`): the encoder's item vectors change places first.
         numbers (`bool`): item numbers stand for the titles.
         changes: fields of `AlignmentArguments`.
@@ -44,13 +48,23 @@ def train_rarec(
     )
     if arguments.soft_prompt_position == "after_text":  # else the texts read the soft prompts
         world.store_texts(model)
-        arguments.text_states_gib = TEXT_STATES_BYTES / 2**30
+        arguments.text_states_gib = TEXT_STATES_BYTES / 2**30 if world.device.type == "cpu" else 0.0
         arguments.text_states_folder = str(world.cache / "text_states")
-    with torch.random.fork_rng():
+    choosing = {"save_strategy": "epoch", "save_total_limit": 1, "save_only_model": True, "eval_strategy": "epoch"}
+    with torch.random.fork_rng(), tempfile.TemporaryDirectory() as work:
         training = RARecTrainingArguments(
-            output_dir=str(world.cache / "alignment"), seed=seed, logging_steps=50, disable_tqdm=True
+            output_dir=work,
+            seed=seed,
+            num_train_epochs=epochs,
+            per_device_train_batch_size=samples_a_batch,
+            logging_steps=50,
+            disable_tqdm=True,
+            load_best_model_at_end=epochs > 1,
+            **(choosing if epochs > 1 else {}),
         )
-        _, drawn, _ = job.align(model, split, arguments, training, reader, known=world.known)
+        log, drawn, _ = job.align(model, split, arguments, training, reader, known=world.known)
+    if epochs > 1:
+        drawn["validation_ndcg@10"] = [round(entry["eval_ndcg@10"], 4) for entry in log if "eval_ndcg@10" in entry]
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return model, trained, {"backbone": line, "alignment_seconds": round(time.perf_counter() - start), **drawn}
 

@@ -80,12 +80,14 @@ class Row:
         kind (`str`): `"id"`, `"text"` (no LLM), `"llm"` or `"ours"`.
         make: `(world, seed) -> Result`.
         seeded (`bool`): another seed gives another result.
+        long (`bool`): hours on a CPU; run if it is named, or with all that are long.
     """
 
     name: str
     kind: str
     make: Callable[[World, int], Result]
     seeded: bool = True
+    long: bool = False
 
 
 def _knn(world):
@@ -171,7 +173,8 @@ def _rarec(**changes) -> Callable:
         model, trained, found = train_rarec(world, inner, seed, **settings)
         if model.score_head.uses_encoder or model.config.use_soft_prompts:
             trained += facts["parameters"]
-        return Result(model.scorer(), trained, facts | found, batch_size=64)
+        size = 64 if world.device.type == "cpu" else world.batch_size
+        return Result(partial(model.score_histories, batch_size=size), trained, facts | found, batch_size=size)
 
     return run
 
@@ -182,6 +185,8 @@ def ease(world: World, seed: int) -> Result | None:
     return Result(EASE().fit(world.sequences(), world.n_items))
 
 
+TEXT_ALONE = {"encoder": "sasrec", "score": "trained_head", "use_soft_prompts": False, "alignment_weight": 0.0}
+PAPER = {"encoder": "sasrec", "soft_prompt_position": "before_text", "score": "dot_product"}
 ROWS = {
     "popularity": Row("Popularity", "id", _plain(lambda w: Popularity().fit(w.sequences(), w.n_items)), False),
     "itemknn": Row("ItemKNN", "id", _plain(_knn), False),
@@ -247,17 +252,50 @@ ROWS = {
     "direct": Row(
         "ID direct usage: item numbers as text, both towers",
         "llm",
-        _rarec(encoder="sasrec", numbers=True, score="trained_head", use_soft_prompts=False, alignment_weight=0.0),
+        _rarec(numbers=True, **TEXT_ALONE),
     ),
     "translation": Row(
         "ID translation: titles alone, both towers",
         "llm",
-        _rarec(encoder="sasrec", score="trained_head", use_soft_prompts=False, alignment_weight=0.0),
+        _rarec(**TEXT_ALONE),
     ),
     "paper": Row(
         "RA-Rec as in the paper",
         "llm",
-        _rarec(encoder="sasrec", soft_prompt_position="before_text", score="dot_product"),
+        _rarec(**PAPER),
+    ),
+}
+# The same from every position of the alignment users instead of 384, which are 24 steps: the paper's budget
+LONG = {"samples": 0, "epochs": 5, "samples_a_batch": 64}
+ROWS |= {
+    "rarec_all_samples": Row("RA-Rec, all samples", "ours", _rarec(**LONG), long=True),
+    "rarec_no_prompts_all_samples": Row(
+        "RA-Rec, soft prompts off, all samples",
+        "ours",
+        _rarec(use_soft_prompts=False, alignment_weight=0.0, **LONG),
+        long=True,
+    ),
+    "rarec_prefix_all_samples": Row(
+        "RA-Rec, no ID vectors (prefix tuning), all samples", "ours", _rarec(use_id_vectors=False, **LONG), long=True
+    ),
+    "rarec_sasrec_all_samples": Row(
+        "RA-Rec around a SASRec without texts, all samples", "ours", _rarec(encoder="sasrec", **LONG), long=True
+    ),
+    "direct_all_samples": Row(
+        "ID direct usage: item numbers as text, both towers, all samples",
+        "llm",
+        _rarec(numbers=True, **TEXT_ALONE, **LONG),
+        long=True,
+    ),
+    "translation_all_samples": Row(
+        "ID translation: titles alone, both towers, all samples", "llm", _rarec(**TEXT_ALONE, **LONG), long=True
+    ),
+    "paper_all_samples": Row("RA-Rec as in the paper, all samples", "llm", _rarec(**PAPER, **LONG), long=True),
+    "paper_prefix_all_samples": Row(
+        "RA-Rec as in the paper, no ID vectors (prefix tuning), all samples",
+        "llm",
+        _rarec(**PAPER, use_id_vectors=False, **LONG),
+        long=True,
     ),
 }
 

@@ -40,6 +40,7 @@ LAYERS = [0.0, 0.67]
 WIDTH, RIDGE = 256, 0.05
 POOLED, DECAY = 10, 0.7
 TEXT_STATES_BYTES = 40 * 2**30  # of two ten thousands of histories of SmolLM2-135M; what is over runs each time
+GPU_BATCH = 256  # of texts; there they run each time, which is faster than to read their states from a disk
 
 
 @dataclass
@@ -85,6 +86,8 @@ class World:
         self.cache = Path(settings.cache) / f"{settings.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         self.cache.mkdir(parents=True, exist_ok=True)
         self.final = False
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.batch_size = settings.batch_size if self.device.type == "cpu" else GPU_BATCH
         self._stored: StoredTexts | None = None
         seed = settings.split_seed
         self.test = job.test_users(self.split, settings.eval_users, seed)
@@ -132,7 +135,7 @@ class World:
             "text_dim": WIDTH,
             "text_ridge": RIDGE,
             "max_title_tokens": self.settings.max_title_tokens,
-            "encode_batch_size": self.settings.batch_size,
+            "encode_batch_size": self.batch_size,
             "gain_users": self.settings.gain_users,
         }
         return AlignmentArguments(**fields | changes)
@@ -142,13 +145,13 @@ class World:
         """The frozen LLM, loaded once."""
         from rarec_hf.training.backbone_dtype import choose_dtype
 
-        return load_backbone(resolve_backbone(self.settings.backbone), dtype=choose_dtype("auto")[0])
+        return load_backbone(resolve_backbone(self.settings.backbone), dtype=choose_dtype("auto")[0]).to(self.device)
 
     def random_backbone(self):
         """The same architecture with the weights that its class draws."""
         torch.manual_seed(0)
         model = type(self.backbone)(self.backbone.config)
-        return model.to(self.backbone.dtype).eval()
+        return model.to(self.device, self.backbone.dtype).eval()
 
     def reader(self, source: str) -> RARecForSequentialRecommendation:
         """A model around the `"llm"` or the `"random"` backbone that knows all items' text vectors."""
@@ -159,7 +162,7 @@ class World:
         head = model.score_head
         if not file.exists():
             start = time.perf_counter()
-            model.prepare_texts(range(self.n_items), self.settings.batch_size)
+            model.prepare_texts(range(self.n_items), self.batch_size)
             content = {"texts": model.catalogue_texts(), "mean": head.text_mean, "whitening": head.text_whitening}
             content["seconds"] = torch.tensor(time.perf_counter() - start)
             with replacing(file) as path:
@@ -173,8 +176,10 @@ class World:
     def store_texts(self, model: RARecForSequentialRecommendation) -> None:
         """
         Gives the model the frozen LLM's states of all texts that measuring reads: of the users on whom gains are
-        fitted and who are tested. Computed once for all rows and seeds.
+        fitted and who are tested. Computed once for all rows and seeds; on a GPU not at all.
         """
+        if self.device.type != "cpu":
+            return
         stored = self._stored if self._stored is not None else StoredTexts(self.cache / "text_states", model)
         histories = [data.histories[row] for data in (self.known, self.test) for row in range(len(data))]
         plan = stored.plan([model.processor.user_text(history).ids for history in histories], TEXT_STATES_BYTES)
@@ -261,7 +266,7 @@ class World:
                 self._refit(folder, facts, seed, texts, all_users)
             facts = json.loads((folder / "facts.json").read_text("utf-8"))
         model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
-        return ID_ENCODERS[model_type].from_pretrained(folder).eval(), facts
+        return ID_ENCODERS[model_type].from_pretrained(folder).to(self.device).eval(), facts
 
     def _choose(self, folder: Path, recipes: list[dict], seed: int, texts: Tensor | None, all_users: bool) -> None:
         best, tried, start = None, [], time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -87,6 +88,13 @@ class _Histories(Sequence):
         return self.targets.history(self.interactions, row)
 
 
+def _allow_mixed_precision(wanted: str) -> None:
+    """Accelerate holds on to the mixed precision of the first Trainer of a process: here the ID encoder's, which has
+    none, and `--bf16` of the alignment would be refused. Processes and devices stay as they are."""
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
+        AcceleratorState._reset_state()
+
+
 class RankingTrainer(Trainer):
     """
     `Trainer` whose `evaluate` ranks the targets of a [`RankingDataset`] over the full catalogue and reports
@@ -101,6 +109,7 @@ class RankingTrainer(Trainer):
     """
 
     def __init__(self, *args, scorer: Callable[[], Callable], sampler: SeededOrders | None = None, **kwargs):
+        _allow_mixed_precision(kwargs["args"].mixed_precision)
         super().__init__(*args, **kwargs)
         self.add_callback(WholePushCallback())
         self.add_callback(_LogWithCheckpoint())
