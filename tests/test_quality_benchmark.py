@@ -13,7 +13,7 @@ from benchmarks.quality.__main__ import chosen, main
 from benchmarks.quality.world import Settings, World
 
 ROWS = ["popularity", "itemknn", "tfidf", "itemknn_tfidf", "ours_no_readout", "layer0", "rarec", "rarec_permuted"]
-LONG = ["rarec_all_samples", "paper_all_samples"]
+LONG = ["rarec_8192", "paper_8192"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_rows_are_measured_once_and_the_page_says_what_each_part_is_worth(folder
     assert " 0 {" not in capsys.readouterr().out and (results / "walks.json").read_bytes() == before
 
 
-def test_rows_of_all_samples_are_run_if_they_are_named_and_keep_the_best_epoch(folder, tmp_path):
+def test_rows_of_many_samples_are_run_if_they_are_named_and_keep_the_best_epoch(folder, tmp_path):
     assert not set(LONG) & set(chosen(["all", "ours", "llm"])) and set(LONG) < set(chosen(["long"]))
     run(folder, "--rows", *LONG, "--results", str(tmp_path))
     records = json.loads((tmp_path / "walks.json").read_text())["records"]

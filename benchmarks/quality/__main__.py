@@ -5,8 +5,8 @@
     python -m benchmarks.quality --dataset amazon2014-clothing --render
 
 DATA holds `DATASET/interactions.parquet` and `DATASET/items.parquet`. A row that is in the results already is not run
-again; `--rows` takes names, kinds (id, text, llm, ours), all, or long: rows that learn from every alignment sample, on
-a GPU. Recipes and epochs are chosen on validation targets; then every model is trained again on the training parts and
+again; `--rows` takes names, kinds (id, text, llm, ours), all, or long: rows that learn from 8,192 samples, on a GPU.
+Recipes and epochs are chosen on validation targets; then every model is trained again on the training parts and
 validation targets, but for those of the users that weights are fitted on. The test targets of seeded users are read
 once a row. Results: `benchmarks/results/quality/DATASET.md`, its charts, `.json` and the ranks of every user and row.
 With `--fraction` everything is trained, chosen and fitted on so many of the users, and the page gets a curve of what
