@@ -34,7 +34,8 @@ def train(folder: Path, backbone: Path, threads: int, more: list[str]) -> None:
     """The main job in a process of its own."""
     words = [str(ROOT / "examples" / "train.py"), *SHORT, "--backbone", str(backbone), "--output_dir", str(folder)]
     words += more
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"The run with {threads} threads failed:\n{done.stderr[-3000:]}")

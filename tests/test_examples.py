@@ -102,6 +102,7 @@ def test_alignment_changed_its_own_weights_only(trained, inputs):
         assert parameter.requires_grad == (not name.startswith(("language_model.", "id_encoder."))), name
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU needs --full_determinism: tests/test_gpu.py")
 def test_the_same_command_gives_the_same_model(trained, inputs, tmp_path):
     run("train.py", *options(inputs, tmp_path / "again", "--score", "both"))
     for file in ("model.safetensors", "item_representations.safetensors"):
@@ -230,7 +231,7 @@ def test_stored_texts_change_nothing_and_are_read_by_the_next_run(trained, input
     folder = tmp_path / "texts"
     store = ("--text_states_gib", "1", "--text_states_folder", str(folder))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}  # two processes want two GPUs
     arguments = options(inputs, tmp_path / "unused", *store, "--encode_batch_size", "8")
     subprocess.run([*command, str(EXAMPLES / "store_texts.py"), *arguments], check=True, env=environment)
     said = capfd.readouterr().out

@@ -58,9 +58,9 @@ def save_inputs(folder: Path, tables: tuple[pd.DataFrame, pd.DataFrame] | None =
 
 
 def one_thread() -> dict[str, str]:
-    """The environment of a process that finds the package and the tests, and leaves the other cores alone."""
+    """The environment of a process that finds the package and the tests, and leaves other cores and any GPU alone."""
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def launch(
