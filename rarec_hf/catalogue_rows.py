@@ -88,7 +88,7 @@ def in_turn(held: Tensor, rows: range, n_items: int, process: PartialState | Non
             part = held[piece.start - rows.start : piece.stop - rows.start].contiguous()
         else:
             part = held.new_empty(piece.stop - piece.start, *held.shape[1:])
-        if process is not None:
+        if process is not None and process.num_processes > 1:
             part = broadcast(part.to(process.device), holder)
         yield part.cpu()
 

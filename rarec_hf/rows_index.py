@@ -51,7 +51,7 @@ class RowsIndexMixin(CatalogueMixin):
         bad = [item for some in together(bad, process) for item in some]
         if bad:
             self._refuse_not_finite(bad, len(texts), "the representations of {} items")
-        self._catalogue = self.catalogue_of(items, stacked.view(-1, KEY_BYTES), rows)
+        self._catalogue = self.catalogue_of(items, stacked.view(len(keys), KEY_BYTES), rows)
         return len(missing)
 
 

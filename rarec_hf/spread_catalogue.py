@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .catalogue_rows import rows_of_all
+from .backbone_fingerprint import InParts
+from .catalogue_rows import in_turn, rows_of_all
 from .model_parts import ModelParts
 from .processes import PartialState
 
@@ -56,13 +58,25 @@ class SpreadCatalogueMixin(ModelParts):
         """The rows of the catalogue whose representations this process holds; all of them unless they are spread."""
         return self._catalogue.rows if self.has_rows_elsewhere else range(self.config.id_encoder_config.n_items)
 
+    def catalogue_in_parts(self, process: PartialState | None) -> dict[str, InParts]:
+        """What the saved index is of, `items` and `keys`, in pieces that come to every process. All of them must go
+        through all pieces."""
+        kept, rows, process = self._catalogue, self.rows_here, process if self.has_rows_elsewhere else None
+        n_items = self.config.id_encoder_config.n_items
+
+        def whole(held: Tensor) -> InParts:
+            parts = partial(in_turn, held, rows, n_items, process)
+            return InParts((n_items, *held.shape[1:]), held.dtype, parts)
+
+        return {name: whole(held) for name in ("items", "keys") if (held := getattr(kept, name)) is not None}
+
     def _need_whole_catalogue(self) -> None:
         if self.has_rows_elsewhere:
             rows = self._catalogue.rows
             raise RowsElsewhereError(
-                f"The item representations are spread over processes; this one holds rows {rows.start} to "
-                f"{rows.stop - 1} of {self.config.id_encoder_config.n_items}. Expected all of them here: rank with "
-                "`rank_targets(model.scorer(), ..., process=...)`, answer with `recommend_together` or "
+                f"The item representations are spread over processes; this one holds {len(rows)} of "
+                f"{self.config.id_encoder_config.n_items}, from row {rows.start}. Expected all of them here: rank "
+                "with `rank_targets(model.scorer(), ..., process=...)`, answer with `recommend_together` or "
                 "`recommend_to_shards` in every process, or index without `by_rows` (load without `by_rows_of`)."
             )
 

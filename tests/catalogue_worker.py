@@ -25,11 +25,12 @@ from rarec_hf import (
     load_tokenizer,
     resolve_backbone,
 )
+from rarec_hf.checkpoint_folder import REPRESENTATIONS_FILE
 from rarec_hf.evaluation import TopItemsRecorder, rank_targets
+from rarec_hf.recommendation_shards import recommend_to_shards
 from rarec_hf.spread_catalogue import RowsElsewhereError
 
 N_ITEMS, N_USERS = 75, 13  # pieces of 16 rows, the last of 11; in the last round some processes have no batch
-catalogue_rows.SMALLEST_PIECE = 16
 TWINS = (5, 6, 17, 71)  # of one text and one ID vector: equal scores, in several processes
 
 
@@ -113,16 +114,51 @@ def held(model) -> int:
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
+def check_files(whole, spread, folder: Path, process) -> None:
+    """A spread index is saved as the whole one is, to the byte, loaded by rows, and recommended from."""
+    if process.is_main_process:
+        whole.save_pretrained(folder / "whole")
+    with pytest.raises(ValueError, match="expected `save_pretrained"):
+        spread.save_pretrained(folder / "spread")
+    spread.save_pretrained(folder / "spread", is_main_process=process.is_main_process)
+    process.wait_for_everyone()
+    files = [(folder / name / REPRESENTATIONS_FILE).read_bytes() for name in ("whole", "spread")]
+    assert files[0] == files[1]
+    loaded = RARecForSequentialRecommendation.from_pretrained(folder / "spread", by_rows_of=process)
+    assert loaded.rows_here == spread.rows_here and held(loaded) == held(spread)
+    assert loaded.catalogue_items(whole=False).equal(spread.catalogue_items(whole=False))
+    assert loaded.index_catalogue(7, False, process=process, by_rows=True) == 0  # keys came along
+    histories, _, of = users()
+    firsts = np.unique(of, return_index=True)[1]
+    names, some = [f"u{of[row]}" for row in firsts], [[f"i{i}" for i in histories[row]] for row in firsts]
+    options = {"users_per_shard": 3, "batch_size": 2, "progress": False}
+    if process.is_main_process:
+        recommend_to_shards(whole, names, some, folder / "alone", 4, **options)
+    together = recommend_to_shards(loaded, names, some, folder / "together", 4, **options, process=process)
+    process.wait_for_everyone()
+    contents = [{p.name: p.read_bytes() for p in out.iterdir()} for out in (folder / "alone", together)]
+    assert contents[0] == contents[1] and len(contents[0]) == 7
+    process.wait_for_everyone()
+    if process.is_main_process:
+        (together / "part-00001-of-00005.parquet").unlink()
+        (together / "complete.json").unlink()
+    process.wait_for_everyone()
+    recommend_to_shards(loaded, names, some, together, 4, **options, process=process)  # goes on
+    assert {p.name: p.read_bytes() for p in together.iterdir()} == contents[0]
+
+
 def main(folder: Path) -> None:
     process = PartialState(cpu=True)
     address = str(folder / "backbone")
-    for kind, config in (
-        ("sasrec", {"score": "encoder_plus_llm"}),
-        ("text", {"score": "encoder_plus_llm", "soft_prompt_position": "before_text"}),
-        ("vectors", {"score": "encoder_plus_llm", "pooled_history": 0}),
-        ("sasrec", {"score": "dot_product"}),
-        ("sasrec", {"score": "trained_head"}),
+    for kind, piece, config in (
+        ("sasrec", 16, {"score": "encoder_plus_llm"}),
+        ("text", 16, {"score": "encoder_plus_llm", "soft_prompt_position": "before_text"}),
+        ("vectors", 16, {"score": "encoder_plus_llm", "pooled_history": 0}),
+        ("sasrec", 16, {"score": "dot_product"}),
+        ("text", 256, {"score": "encoder_plus_llm"}),  # one piece: others hold nothing
+        ("sasrec", 48, {"score": "trained_head"}),
     ):
+        catalogue_rows.SMALLEST_PIECE = piece
         config |= {"text_dim": 6, "score_dim": 4, "context_length": 2}
         whole, spread = model_of(address, kind, **config), model_of(address, kind, **config)
         n_encoded = whole.index_catalogue(7, False)
@@ -135,8 +171,9 @@ def main(folder: Path) -> None:
         sizes = catalogue_rows.together((held(spread), len(rows)), process)
         assert sum(size for size, _ in sizes) == held(whole) and sum(n for _, n in sizes) == N_ITEMS
         share = held(whole) / process.num_processes
-        assert all(abs(size - share) <= 16 * held(whole) / N_ITEMS for size, _ in sizes)  # within a piece
-        with pytest.raises(RowsElsewhereError, match=f"rows {rows.start} to {rows.stop - 1} of {N_ITEMS}"):
+        assert all(abs(size - share) <= piece * held(whole) / N_ITEMS for size, _ in sizes)  # within a piece
+        check_files(whole, spread, folder / f"{kind}_{whole.config.score}_{piece}", process)
+        with pytest.raises(RowsElsewhereError, match=f"holds {len(rows)} of {N_ITEMS}, from row {rows.start}"):
             spread.recommend(["i1"])
     process.wait_for_everyone()
 
