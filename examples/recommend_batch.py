@@ -43,12 +43,17 @@ def main() -> None:
     parser.add_argument("--include_seen", action="store_true", help="also recommend items of the history")
     parser.add_argument("--users_per_shard", type=int, default=10_000, help="users a file (default 10000)")
     parser.add_argument("--batch_size", type=int, default=64, help="histories read at once (default 64)")
+    parser.add_argument(
+        "--shard_catalogue", action="store_true", help="each process holds its rows of the item representations only"
+    )
     arguments = parser.parse_args()
 
     process = PartialState(cpu=not torch.cuda.is_available())
     columns = {name: getattr(arguments, name) for name in ("user_column", "item_column", "timestamp_column")}
     interactions = load_interactions(arguments.interactions, **columns)
-    model = RARecForSequentialRecommendation.from_pretrained(arguments.model)
+    model = RARecForSequentialRecommendation.from_pretrained(
+        arguments.model, by_rows_of=process if arguments.shard_catalogue else None
+    )
     model.to(process.device)
     known = [model.processor.index_of(item_id) is not None for item_id in interactions.items.item_ids]
     if not all(known):

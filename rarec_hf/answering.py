@@ -95,7 +95,8 @@ class AnsweringMixin(TextPassMixin):
                     ids, mask = inputs["user_text_ids"], inputs["user_text_mask"]
                     state = self.read("user", ids, mask, readout, vectors).state
                 pooled = self.pooled_text(history) if self.score_head.uses_text else None
-                yield rows, self.score_head.user(state, pooled), vectors
+                represented = self.score_head.user(state, pooled)
+                yield rows, *(t.clone(memory_format=torch.contiguous_format) for t in (represented, vectors))
 
     def _read_users(self, texts: Sequence[UserText], readout_ids: Tensor, id_vectors: Tensor) -> Tensor:
         """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedConfig
@@ -91,12 +93,33 @@ def backbone_identity(model: nn.Module, recorded: str | None = None) -> str:
     return f"{weights} {json.dumps(quantised, sort_keys=True, default=str)} {getattr(model, 'dtype', None)}"
 
 
-def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+@dataclass
+class InParts:
+    """
+    A tensor that is not whole anywhere.
+
+    Args:
+        shape (`tuple[int, ...]`), dtype (`torch.dtype`): of the whole.
+        parts (`Callable`): gives its rows in order, some at a time; may be asked again.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    parts: Callable[[], Iterator[torch.Tensor]]
+
+
+def bytes_of(tensor: torch.Tensor) -> np.ndarray:
+    """What a tensor holds, as `(n_bytes,)` uint8."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def weights_digest(weights: Mapping[str, torch.Tensor | InParts]) -> str:
     """A short hash of named tensors, every bit of them; tells which weights item representations were made by."""
     digest = hashlib.sha256()
     for name, tensor in sorted(weights.items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        for part in tensor.parts() if isinstance(tensor, InParts) else (tensor,):
+            digest.update(bytes_of(part).tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -155,4 +178,12 @@ def _computing(fields: dict[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(kept, default=str))
 
 
-__all__ = ["backbone_identity", "check_config", "check_fingerprint", "weights_digest", "weights_fingerprint"]
+__all__ = [
+    "InParts",
+    "backbone_identity",
+    "bytes_of",
+    "check_config",
+    "check_fingerprint",
+    "weights_digest",
+    "weights_fingerprint",
+]

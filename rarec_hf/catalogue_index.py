@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,38 +17,16 @@ from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
 from .evaluation_mode import evaluation_mode
-from .model_parts import ModelParts
 from .packed_texts import text_key
 from .processes import PartialState, dealt, filled, several, speaks
 from .processing_rarec import RARecProcessor, padded_texts
+from .spread_catalogue import Catalogue, SpreadCatalogueMixin
 from .whole_files import replacing
 
 logger = logging.get_logger(__name__)
 
 KEY_BYTES = 16
 BATCHES_BETWEEN_SAVES = 50
-
-
-@dataclass
-class Catalogue:
-    """
-    The item side of every score, computed once.
-
-    Args:
-        texts (`torch.FloatTensor` of shape `(n_items, text_dim)`, *optional*): what histories are pooled from; rows
-            not computed are NaN.
-        items (`torch.FloatTensor` of shape `(n_items, width)`, *optional*): representations; None until the whole
-            catalogue was encoded.
-        keys (`torch.ByteTensor` of shape `(n_items, 16)`, *optional*): what each representation was made of.
-    """
-
-    texts: Tensor | None = None
-    items: Tensor | None = None
-    keys: Tensor | None = None
-
-    def __repr__(self) -> str:
-        shapes = {name: None if t is None else tuple(t.shape) for name, t in vars(self).items()}
-        return f"Catalogue({', '.join(f'{name}={shape}' for name, shape in shapes.items())})"
 
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
@@ -87,7 +64,32 @@ def recency_pooled(vectors: Tensor, history: Tensor, latest: int, decay: float) 
     return torch.nn.functional.normalize((chosen * weights.unsqueeze(-1)).sum(1), dim=-1)
 
 
-class CatalogueMixin(ModelParts):
+def take_known(
+    items: Tensor, missing: list[int], keys: Sequence[bytes], known_keys: Tensor, known: Tensor
+) -> list[int]:
+    """
+    Fills missing rows of `items` whose keys are known.
+
+    Args:
+        keys (`list[bytes]`): of all rows of `items`.
+        known_keys (`torch.ByteTensor` of shape `(m, 16)`), known (`torch.FloatTensor` of shape `(m, width)`): of any
+            items.
+
+    Returns:
+        `list[int]`: what is missing still.
+    """
+    of_keys = [bytes(key) for key in known_keys.numpy()]
+    rows = {key: row for row, key in enumerate(of_keys)}
+    # Items of one key may differ in their last bits: what an item has it keeps
+    rows_of = [i if i < len(of_keys) and of_keys[i] == keys[i] else rows.get(keys[i], -1) for i in missing]
+    found = [(index, row) for index, row in zip(missing, rows_of, strict=True) if row >= 0]
+    if found:
+        to, of = torch.tensor(found).T
+        items[to] = known[of]
+    return [index for index, row in zip(missing, rows_of, strict=True) if row < 0]
+
+
+class CatalogueMixin(SpreadCatalogueMixin):
     """Catalogue methods of `RARecForSequentialRecommendation`."""
 
     def forget_representations(self) -> None:
@@ -135,11 +137,14 @@ class CatalogueMixin(ModelParts):
     def _check_finite(self, rows: Tensor, indices: Sequence[int], what: str) -> None:
         bad = (~torch.isfinite(rows).all(1)).nonzero().flatten().tolist()
         if bad:
-            named = [self.processor.item_ids[indices[row]] for row in bad[:5]]
-            raise ValueError(
-                f"{what.format(f'{len(bad)} of {len(rows)}')} are not finite, the first item ids: {named}. Check the "
-                "weights of the backbone and of the checkpoint; load the backbone in bfloat16 or float32, not float16."
-            )
+            self._refuse_not_finite([indices[row] for row in bad], len(rows), what)
+
+    def _refuse_not_finite(self, bad: list[int], n_items: int, what: str) -> None:
+        named = [self.processor.item_ids[item] for item in bad[:5]]
+        raise ValueError(
+            f"{what.format(f'{len(bad)} of {n_items}')} are not finite, the first item ids: {named}. Check the "
+            "weights of the backbone and of the checkpoint; load the backbone in bfloat16 or float32, not float16."
+        )
 
     def _encode_texts(
         self, texts: list[list[int]], batch_size: int, progress: bool, process: PartialState | None = None
@@ -194,14 +199,17 @@ class CatalogueMixin(ModelParts):
         mine.text_whitening.copy_(its.text_whitening)
         self._catalogue = Catalogue(other._catalogue.texts)
 
-    def catalogue_of(self, items: Tensor, keys: Tensor | None = None) -> Catalogue:
-        """A catalogue from item representations `(n_items, width)`, whose first columns are the text vectors where the
-        score has them."""
+    def catalogue_of(self, items: Tensor, keys: Tensor | None = None, rows: range | None = None) -> Catalogue:
+        """A catalogue from item representations `(n_items, width)`, or those of `rows`, whose first columns are the
+        text vectors where the score has them."""
+        if items.data_ptr() % 64:
+            items = items.clone()  # of a mapped file: the last bits of a product may depend on where its terms lie
         texts = items[:, : self.score_head.text_dim] if self.score_head.uses_text else None
-        return Catalogue(texts, items, keys)
+        return Catalogue(texts, items, keys, rows)
 
     def catalogue_texts(self) -> Tensor:
         """Text vectors `(n_items, text_dim)` of the whole catalogue."""
+        self._need_whole_catalogue()
         if not self.has_all_texts:
             raise ValueError(
                 "The catalogue's text vectors are not there. Call `model.index_catalogue()`, or `prepare_texts` of "
@@ -213,19 +221,25 @@ class CatalogueMixin(ModelParts):
     def has_all_texts(self) -> bool:
         """Whether the text vectors of the whole catalogue are there."""
         texts = None if self._catalogue is None else self._catalogue.texts
-        return texts is not None and not bool(texts[:, 0].isnan().any())
+        return texts is not None and not self.has_rows_elsewhere and not bool(texts[:, 0].isnan().any())
 
-    def check_catalogue(self) -> None:
+    def check_catalogue(self, whole: bool = True) -> None:
         """
+        Args:
+            whole (`bool`): whether the representations must all be in this process.
+
         Raises:
             ValueError: `recommend()` would refuse to answer: there is no processor, it has another catalogue, or item
                 representations are missing or older than the weights.
         """
         self._need_processor()
-        self.catalogue_items()
+        self.catalogue_items(whole)
 
-    def catalogue_items(self) -> Tensor:
-        """Representations `(n_items, width)` of the whole catalogue."""
+    def catalogue_items(self, whole: bool = True) -> Tensor:
+        """Representations `(n_items, width)` of the whole catalogue, or, unless it must be `whole`, of the rows that
+        this process holds."""
+        if whole:
+            self._need_whole_catalogue()
         if self._catalogue is None or self._catalogue.items is None:
             raise ValueError(
                 "Item representations are missing or older than the weights. Call `model.index_catalogue()` first."
@@ -244,7 +258,10 @@ class CatalogueMixin(ModelParts):
             raise ValueError(
                 "The items' text vectors are not there. Call `model.prepare_texts(...)` or `model.index_catalogue()`."
             )
-        texts = recency_pooled(self._catalogue.texts, history, self.config.pooled_history, self.config.pooling_decay)
+        table = self._catalogue.texts
+        if self.has_rows_elsewhere:
+            table, history = self._texts_from_all(history)
+        texts = recency_pooled(table, history, self.config.pooled_history, self.config.pooling_decay)
         if bool(texts.isnan().any()):
             raise ValueError("Some items of the histories have no text vector yet. Give them all to `prepare_texts`.")
         return texts
@@ -256,6 +273,7 @@ class CatalogueMixin(ModelParts):
         progress: bool = True,
         resume_file: str | Path | None = None,
         process: PartialState | None = None,
+        by_rows: bool = False,
     ) -> int:
         """
         Computes the representation of every item of the catalogue through the LLM; needed once after training.
@@ -268,6 +286,8 @@ class CatalogueMixin(ModelParts):
                 an interruption goes on; it may stay, and is used as far as it fits.
             process (`PartialState`, *optional*): each process of `accelerate launch` encodes its share; all of them
                 must call this alike, and all get the whole index.
+            by_rows (`bool`): each process gets its rows of the index only, the same to the bit. What needs the whole
+                then raises `RowsElsewhereError`. One process alone holds all rows either way.
 
         Returns:
             `int`: how many items were encoded; the others were known.
@@ -280,18 +300,15 @@ class CatalogueMixin(ModelParts):
             raise ValueError("`resume_file` is for one process; leave it out where several share the work.")
         processor = self._need_processor()
         with evaluation_mode(self):
+            if by_rows and several(process):
+                return self._index_rows(batch_size, progress, process)
             vectors = self.id_encoder.item_vectors()
             texts = processor.item_texts(range(len(processor.item_ids)))
             readout = processor.item_inputs([])["item_readout_ids"]
             keys = self._item_keys(texts, vectors, readout)
             items, missing = torch.empty(len(texts), self.score_head.width), list(range(len(texts)))
             for known_keys, known in self._known_items(None if resume_file is None else Path(resume_file)):
-                rows = {bytes(key): row for row, key in enumerate(known_keys.numpy())}
-                found = [(index, rows[keys[index]]) for index in missing if keys[index] in rows]
-                if found:
-                    to, of = torch.tensor(found).T
-                    items[to] = known[of]
-                    missing = [index for index in missing if keys[index] not in rows]
+                missing = take_known(items, missing, keys, known_keys, known)
             stacked = torch.frombuffer(bytearray(b"".join(keys)), dtype=torch.uint8).view(-1, KEY_BYTES)
             done = torch.ones(len(texts), dtype=torch.bool)
             done[missing] = False
@@ -328,13 +345,19 @@ class CatalogueMixin(ModelParts):
         return found
 
     def _encoded(
-        self, texts: list[list[int]], holders: list[list[int]], wanted: list[int], readout: Tensor, vectors: Tensor
+        self,
+        texts: list[list[int]],
+        holders: list[list[int]],
+        wanted: list[int],
+        readout: Tensor,
+        vectors: Tensor,
+        of_batch: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Which items hold these distinct texts, and their representations; `holders` are places in `wanted`, the item
-        indices, and `vectors` are those of the whole catalogue."""
+        indices, and `vectors` are those of the whole catalogue, or of these items in their order."""
         items = torch.tensor([wanted[place] for group in holders for place in group])
         rows = torch.tensor([row for row, group in enumerate(holders) for _ in group])
-        id_vectors = vectors[items.to(vectors.device)]
+        id_vectors = vectors if of_batch else vectors[items.to(vectors.device)]
         ids, mask = padded_texts(texts, self.get_input_embeddings().weight.device)
         wants_text, rows = self.score_head.uses_text, rows.to(ids.device)
         reading = self.read(
@@ -373,4 +396,12 @@ class CatalogueMixin(ModelParts):
                 logger.warning("%s is not a file of item representations (%s); it is not used.", file, problem)
 
 
-__all__ = ["Catalogue", "CatalogueMixin", "length_sorted_batches", "recency_pooled", "text_batches"]
+__all__ = [
+    "KEY_BYTES",
+    "Catalogue",
+    "CatalogueMixin",
+    "length_sorted_batches",
+    "recency_pooled",
+    "take_known",
+    "text_batches",
+]

@@ -10,10 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from huggingface_hub import CommitInfo, ResolvedRevision, is_offline_mode, try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -23,13 +21,16 @@ from transformers.utils.hub import get_checkpoint_shard_files, hf_api, resolve_r
 from .backbone_fingerprint import check_config, check_fingerprint, weights_digest, weights_fingerprint
 from .backbone_source import load_backbone
 from .backbone_wheel import BackboneNotFoundError
+from .catalogue_rows import rows_held
 from .checkpoint_checks import check_shard_names, check_sizes, read_weights
 from .hub_upload import NEVER_UPLOADED, HubPush, file_states, ignore_in_uploads
 from .id_encoder import catalogue_digest
 from .joint_passes import is_sharded
-from .model_parts import ModelParts
+from .processes import PartialState, several
 from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
 from .remote_code import code_beside
+from .rows_file import opened_in_parts, rows_of_file, write_in_parts
+from .spread_catalogue import SpreadCatalogueMixin
 from .whole_files import replacing
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ BACKBONE_PREFIX = "language_model."
 OWNED_FILES = ("model*.safetensors", "model.safetensors.index.json", REPRESENTATIONS_FILE, f"{BACKBONE_FOLDER}/*")
 
 
-class CheckpointFolderMixin(ModelParts):
+class CheckpointFolderMixin(SpreadCatalogueMixin):
     """
     `save_pretrained` and `from_pretrained` of `RARecForSequentialRecommendation`. A folder holds
 
@@ -103,7 +104,14 @@ class CheckpointFolderMixin(ModelParts):
         self, folder: Path, include_backbone: bool, push_to_hub: bool, pushing: dict[str, Any], kwargs: dict[str, Any]
     ) -> CommitInfo | None:
         include_code = kwargs.pop("include_code", False)
+        if self.has_rows_elsewhere and "is_main_process" not in kwargs:
+            raise ValueError(
+                "The item representations are spread over processes, which must save them together: expected "
+                "`save_pretrained(folder, is_main_process=process.is_main_process)` in every process."
+            )
         if not kwargs.get("is_main_process", True):
+            if self.has_rows_elsewhere and self._catalogue.items is not None:
+                self._write_representations(None, "")
             return super().save_pretrained(folder, **kwargs)
         if is_sharded(self.language_model) and (include_backbone or self.config.backbone_fingerprint is None):
             raise ValueError(
@@ -134,12 +142,7 @@ class CheckpointFolderMixin(ModelParts):
                 self.processor.save_pretrained(folder)
         ignore_in_uploads(folder)
         if self._catalogue is not None and self._catalogue.items is not None:
-            items, made_by = self._catalogue.items.contiguous(), weights_digest(self.own_weights())
-            with replacing(folder / REPRESENTATIONS_FILE) as temporary:
-                keys = {} if self._catalogue.keys is None else {"keys": self._catalogue.keys}
-                content = {"items": items} | keys
-                # One entry: safetensors writes several in no fixed order, and the file would differ from run to run
-                save_file(content, temporary, metadata={"made_by": f"{made_by} {weights_digest(content)}"})
+            self._write_representations(folder / REPRESENTATIONS_FILE, weights_digest(self.own_weights()))
         if include_backbone:
             self.language_model.save_pretrained(folder / BACKBONE_FOLDER)
         elif self.config.backbone_address is None:
@@ -162,6 +165,18 @@ class CheckpointFolderMixin(ModelParts):
         card = None if self.card_writer is None else partial(self.card_writer, model=self)
         return push.upload(folder, written, OWNED_FILES, card)
 
+    def _write_representations(self, file: Path | None, made_by: str) -> None:
+        """The file of item representations; without a `file` this process's part in writing it."""
+        if not self.has_rows_elsewhere:
+            keys = {} if self._catalogue.keys is None else {"keys": self._catalogue.keys}
+            content = {"items": self._catalogue.items.contiguous()} | keys
+            # One entry: safetensors writes several in no fixed order, and the file would differ from run to run
+            with replacing(file) as temporary:
+                save_file(content, temporary, metadata={"made_by": f"{made_by} {weights_digest(content)}"})
+            return
+        parts = self.catalogue_in_parts(PartialState())
+        write_in_parts(file, parts, {"made_by": f"{made_by} {weights_digest(parts)}"})
+
     def own_weights(self) -> dict[str, Tensor]:
         """The weights that `model.safetensors` holds: all but the backbone's."""
         return {name: t for name, t in self.state_dict().items() if not name.startswith(BACKBONE_PREFIX)}
@@ -173,6 +188,7 @@ class CheckpointFolderMixin(ModelParts):
         *model_args: Any,
         config: Any = None,
         language_model: PreTrainedModel | None = None,
+        by_rows_of: PartialState | None = None,
         **kwargs: Any,
     ) -> Self:
         """
@@ -182,6 +198,8 @@ class CheckpointFolderMixin(ModelParts):
             pretrained_model_name_or_path (`str`): the folder or repository.
             language_model (`PreTrainedModel`, *optional*): the backbone, if it is loaded already; its fingerprint is
                 checked all the same.
+            by_rows_of (`PartialState`, *optional*): read only this process's rows of the item representations, as
+                after `index_catalogue(by_rows=True)`; every process of `accelerate launch` must load alike.
             kwargs: `cache_dir`, `token`, `revision`, `local_files_only` find this checkpoint's files, all of one
                 commit whatever is pushed meanwhile (and, but for `revision`, the backbone's); everything else
                 (`dtype`, `device_map`, `quantization_config`, `attn_implementation`, ...) goes to the backbone.
@@ -228,7 +246,8 @@ class CheckpointFolderMixin(ModelParts):
             model.processor = RARecProcessor.from_pretrained(path, **hub, **trust)
             _check_catalogue(path, model)
         if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
-            if (made := _representations(file, model, state)) is not None:
+            rows = rows_held(config.id_encoder_config.n_items, by_rows_of) if several(by_rows_of) else None
+            if (made := _representations(file, model, state, rows)) is not None:
                 model._catalogue = model.catalogue_of(*made)
         return model.eval()
 
@@ -278,30 +297,41 @@ def _weights(path: str, hub: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _representations(
-    file: str, model: PreTrainedModel, state: dict[str, Tensor]
-) -> tuple[Tensor, Tensor | None] | None:
+    file: str, model: PreTrainedModel, state: dict[str, Tensor], rows: range | None = None
+) -> tuple[Tensor, Tensor | None, range | None] | None:
     """
-    Item representations and what they were made of. None, with a warning, if they do not fit these weights: Trainer
-    pushes new weights into a repository that holds an earlier run's.
+    Item representations and what they were made of, all or some rows, and which rows. None, with a warning, if they do
+    not fit these weights: Trainer pushes new weights into a repository that holds an earlier run's.
     """
-    found = read_weights(file)
-    with safe_open(file, "pt") as content:
-        metadata = content.metadata() or {}
+    found: Any = read_weights(file) if rows is None else None
+    with opened_in_parts(file) as (parts, slices, metadata):
+        if found is None:  # all of it is looked at, and never whole
+            found, read = parts, {name: rows_of_file(slices, name, rows) for name in ("items", "keys")}
+        else:
+            read = found
+        problem = _problem(found, metadata, model, state)
+    if problem is None:
+        return read["items"], read.get("keys"), rows
+    logger.warning(
+        f"{file} {problem}: it is left aside. Call `index_catalogue()` before recommending, and save or push again."
+    )
+    return None
+
+
+def _problem(found: Any, metadata: dict[str, str], model: PreTrainedModel, state: dict[str, Tensor]) -> str | None:
+    """Why item representations do not fit these weights."""
     made_by, _, digest = metadata.get("made_by", "").partition(" ")
-    items, keys = found.get("items", torch.empty(0)), found.get("keys")
     expected = (model.config.id_encoder_config.n_items, model.score_head.width)
-    if items.shape != expected:
-        problem = f"holds {tuple(items.shape)}, expected {expected}"
+    shape = tuple(found["items"].shape) if "items" in found else (0,)
+    if shape != expected:
+        problem = f"holds {shape}, expected {expected}"
     elif made_by != weights_digest(state):
         problem = f"was made by other weights ({made_by}) than those of {SAFE_WEIGHTS_NAME} ({weights_digest(state)})"
     elif digest and digest != weights_digest(found):  # none in earlier files
         problem = "is damaged: its content has another digest than when it was saved"
     else:
-        return items, keys
-    logger.warning(
-        f"{file} {problem}: it is left aside. Call `index_catalogue()` before recommending, and save or push again."
-    )
-    return None
+        problem = None
+    return problem
 
 
 def _load_own_backbone(path: str, config: Any, hub: dict[str, Any], kwargs: dict[str, Any]) -> PreTrainedModel:

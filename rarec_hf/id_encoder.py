@@ -125,9 +125,10 @@ class IDEncoderModel(PreTrainedModel):
         last = vectors[torch.arange(len(vectors), device=vectors.device), (length - 1).clamp(min=0)]
         return last * (length > 0).view(-1, 1, 1)
 
-    def item_vectors(self) -> Tensor:
-        """Item vectors `(n_items, width)`; the width is `hidden_size` unless a type says otherwise."""
-        return self.item_embeddings.weight
+    def item_vectors(self, rows: slice | None = None) -> Tensor:
+        """Item vectors `(n_items, width)`, or those of some rows; the width is `hidden_size` unless a type says
+        otherwise."""
+        return self.item_embeddings.weight if rows is None else self.item_embeddings.weight[rows]
 
     @torch.no_grad()
     def add_items(self, nearest: Tensor, texts: Tensor) -> None:

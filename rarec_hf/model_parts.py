@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from .backbone_pass import BackboneSpec
-    from .catalogue_index import Catalogue
     from .id_encoder import IDEncoderModel
     from .reading import Reading
+    from .spread_catalogue import Catalogue
     from .text_pass import TextStates
 
     class ModelParts(PreTrainedModel):

@@ -17,15 +17,16 @@ from transformers.utils import ModelOutput
 from .activation_checkpointing import ActivationCheckpointingMixin
 from .backbone_probe import BackboneRefused, base_model_of, measure_backbone
 from .backbone_source import set_direction
+from .catalogue_rows import pieces
 from .checkpoint_folder import CheckpointFolderMixin
 from .configuration_rarec import RARecConfig
 from .id_encoders import ID_ENCODERS
 from .joint_passes import finish_passes, share_passes
+from .joint_recommendation import JointRecommendationMixin
 from .new_items import NewItemsMixin
 from .objectives import OBJECTIVES
 from .processes import PartialState, gathered_rows
 from .reading import ReadingMixin
-from .recommendation import RecommendationMixin
 from .scoring import SCORES, TrainedHeads
 from .soft_prompt import SoftPromptGenerator
 
@@ -55,7 +56,7 @@ class RARecOutput(ModelOutput):
 
 class RARecForSequentialRecommendation(
     ReadingMixin,
-    RecommendationMixin,
+    JointRecommendationMixin,
     NewItemsMixin,
     CheckpointFolderMixin,
     ActivationCheckpointingMixin,
@@ -277,6 +278,18 @@ class RARecForSequentialRecommendation(
             if self.score_head.uses_encoder
             else scores
         )
+
+    def combine_all(
+        self, users: Tensor, items: Tensor, user_vectors: Tensor, item_vectors: Tensor, n_items: int | None = None
+    ) -> Tensor:
+        """
+        `combine` over a catalogue, piece by piece: to the bit what processes with a part of it each compute.
+
+        Args:
+            n_items (`int`, *optional*): of the whole, where only some pieces of it are given.
+        """
+        parts = pieces(n_items or len(items), range(len(items)))
+        return torch.cat([self.combine(users, items[p], user_vectors, item_vectors[p]) for p in parts], 1)
 
 
 def _forget_representations(model: RARecForSequentialRecommendation, incompatible_keys: Any) -> None:

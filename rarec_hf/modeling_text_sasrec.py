@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from .catalogue_rows import pieces
 from .configuration_id_encoders import TextSASRecConfig
 from .modeling_sasrec import SASRecModel
 
@@ -88,23 +89,34 @@ class TextSASRecModel(SASRecModel):
     def all_measured(self) -> Tensor:
         """[`measured`] of all items, kept until the weights change: answering one user needs them whole."""
         if not self.config.text_metric or (torch.is_grad_enabled() and self.metric.weight.requires_grad):
-            return self.measured(self.texts)
+            return self._measured_rows()
         read = (self.metric.weight, self.texts)
         if any(tensor.is_inference() for tensor in read):  # these do not count their changes
-            return self.measured(self.texts)
+            return self._measured_rows()
         of = [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in read]
         of.append(torch.is_autocast_enabled(self.texts.device.type))
         known = self._measured  # read once: another thread may set it anew meanwhile
         if known is None or known[0] != of:
-            self._measured = known = (of, self.measured(self.texts).detach())
+            self._measured = known = (of, self._measured_rows().detach())
         return known[1]
+
+    def _measured_rows(self, rows: slice | None = None) -> Tensor:
+        """[`measured`] of all items or some rows, in the pieces of the catalogue: the same bits in both."""
+        if not self.config.text_metric:
+            return self.texts if rows is None else self.texts[rows]
+        return torch.cat([self.measured(self.texts[part]) for part in self._pieces(rows)])
+
+    def _pieces(self, rows: slice | None) -> list[slice]:
+        n_items = len(self.texts)
+        return pieces(n_items, None if rows is None else range(*rows.indices(n_items))) or [slice(0, 0)]
 
     def candidate_vectors(self, items: Tensor) -> Tensor:
         return torch.cat([self.look_up(items), self.measured(self.texts[items])], -1)
 
-    def item_vectors(self) -> Tensor:
-        vectors = self.item_embeddings.weight + self.text_projection(self.texts)
-        return torch.cat([vectors, self.all_measured()], -1)
+    def item_vectors(self, rows: slice | None = None) -> Tensor:
+        table = self.item_embeddings.weight
+        vectors = torch.cat([table[p] + self.text_projection(self.texts[p]) for p in self._pieces(rows)])
+        return torch.cat([vectors, self.all_measured() if rows is None else self._measured_rows(rows)], -1)
 
     def position_vectors(self, history: Tensor) -> Tensor:
         states = self.states(history)

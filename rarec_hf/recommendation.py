@@ -14,10 +14,12 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .answering import AnsweringMixin
-from .catalogue_index import CatalogueMixin
+from .catalogue_rows import piece_size
 from .histories import as_histories, whole_number, yes_or_no
 from .ids import shown
 from .processes import PartialState, collected, speaks
+from .row_scoring import RowScorer
+from .rows_index import RowsIndexMixin
 from .top_k import best_items
 
 logger = logging.get_logger(__name__)
@@ -94,7 +96,7 @@ def recommendations_to_frame(answers: Sequence[Recommendation], user_ids: Sequen
     return pd.DataFrame(rows, columns=[name, "rank", "item_id", "title", "score"])
 
 
-class RecommendationMixin(AnsweringMixin, CatalogueMixin):
+class RecommendationMixin(AnsweringMixin, RowsIndexMixin):
     """Scores and recommendations of `RARecForSequentialRecommendation`."""
 
     @torch.no_grad()
@@ -118,12 +120,17 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         scores = np.empty((len(histories), len(items)), dtype=np.float32)
         for rows, represented, vectors in self.represent_histories(histories, batch_size, users):
             items = items.to(represented.device)
-            some = self.combine(represented, items, vectors, item_vectors)
+            some = self.combine_all(represented, items, vectors, item_vectors)
             scores[rows] = some.float().cpu().numpy()
         return scores
 
-    def scorer(self) -> Callable[..., np.ndarray]:
-        """`score_histories` as an evaluation calls it: with users, where the ID encoder has a table of them."""
+    def scorer(self) -> Callable[..., np.ndarray] | RowScorer:
+        """
+        `score_histories` as an evaluation calls it: with users, where the ID encoder has a table of them. Where other
+        processes hold parts of the item representations, a [`RowScorer`].
+        """
+        if self.has_rows_elsewhere:
+            return RowScorer(self, PartialState())
 
         def score(
             histories: Sequence[Sequence[int] | np.ndarray], users: Sequence[int] | np.ndarray | None = None
@@ -208,8 +215,7 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         given, many = as_histories(history)
         k, batch_size = whole_number(k, "k"), whole_number(batch_size, "batch_size")
         exclude_seen = yes_or_no(exclude_seen, "exclude_seen")
-        processor = self._need_processor()
-        histories = [processor.item_indices(h) for h in given]
+        histories = [self._need_processor().item_indices(h) for h in given]
         users = self._known_users(user_ids if many or user_ids is None else [user_ids], len(histories))
         items, item_vectors = self.catalogue_items(), self.id_encoder.item_vectors()
         answers: list[Recommendation] = [None] * len(histories)
@@ -218,12 +224,16 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
             items = items.to(states.device)
             values, chosen = self._best(states, vectors, items, item_vectors, k, seen)
             for row, some_values, some_items in zip(rows, values.tolist(), chosen.tolist(), strict=True):
-                left = len(processor.item_ids) - (len(set(histories[row])) if exclude_seen else 0)
-                best = some_items[:left]
-                answers[row] = Recommendation(
-                    [processor.item_ids[i] for i in best], [processor.titles[i] for i in best], some_values[:left]
-                )
+                answers[row] = self._told(some_values, some_items, histories[row] if exclude_seen else ())
         return answers if many else answers[0]
+
+    def _told(self, values: list[float], items: list[int], seen: Sequence[int]) -> Recommendation:
+        """The best items in words; those of score -inf at the end, who have been seen, left out."""
+        left = len(self.processor.item_ids) - len(set(seen))
+        best = items[:left]
+        return Recommendation(
+            [self.processor.item_ids[i] for i in best], [self.processor.titles[i] for i in best], values[:left]
+        )
 
     @torch.no_grad()
     def _best(
@@ -232,9 +242,10 @@ class RecommendationMixin(AnsweringMixin, CatalogueMixin):
         """The best `k` items of each user, on the users' device, a piece of the catalogue at a time."""
 
         def score(users: slice, part: slice) -> Tensor:
-            return self.combine(states[users], items[part], vectors[users], item_vectors[part])
+            return self.combine_all(states[users], items[part], vectors[users], item_vectors[part], n_items)
 
-        return best_items(score, len(states), len(items), k, seen)
+        n_items = len(items)
+        return best_items(score, len(states), n_items, k, seen, whole_pieces_of=piece_size(n_items))
 
     def _known_users(self, user_ids: Sequence[str | None] | None, n_histories: int) -> list[int] | None:
         if user_ids is None:

@@ -46,7 +46,7 @@ def recommend_to_shards(
     there. A call with the same arguments keeps the files that are there and whole, and computes the others.
 
     Args:
-        model ([`RARecForSequentialRecommendation`]): with an indexed catalogue.
+        model ([`RARecForSequentialRecommendation`]): with an indexed catalogue, whole or by rows.
         histories (`Sequence` of `list[str]`): item ids, oldest first, one history a user; looked at when needed.
         users_per_shard (`int`): what is lost, at most, when a run is cut off, for each process.
         process (`PartialState`, *optional*): each process of `accelerate launch` writes its share of the files; all
@@ -62,10 +62,10 @@ def recommend_to_shards(
         raise ValueError(f"Expected a history for each of {len(user_ids)} users, got {len(histories)}.")
     if users_per_shard < 1 or k < 1:
         raise ValueError(f"`users_per_shard` and `k` must be at least 1, got {users_per_shard} and {k}.")
-    model.check_catalogue()
+    model.check_catalogue(whole=False)
     folder = Path(folder)
     settings = {
-        "model": weights_digest(model.own_weights() | {"items": model.catalogue_items()}),
+        "model": weights_digest(model.own_weights() | {"items": model.catalogue_in_parts(process)["items"]}),
         "backbone": backbone_identity(model.language_model, model.config.backbone_fingerprint),
         "histories": _digest(user_ids, histories),
         "k": k,
@@ -86,12 +86,20 @@ def recommend_to_shards(
     names = [f"part-{number:05d}-of-{len(starts):05d}.parquet" for number in range(len(starts))]
     mine = dealt(list(zip(starts, names, strict=True)), process)
     n_mine = sum(min(users_per_shard, len(user_ids) - start) for start, _ in mine)
+    # Where the index is spread each file takes all processes, also those that have no more of their own
+    n_rounds = len(mine)
+    if process is not None and model.has_rows_elsewhere:
+        n_rounds = len(starts[:: process.num_processes])
     with tqdm(total=n_mine, desc="Recommending", unit="user", disable=not (progress and speaks(process))) as bar:
-        for start, name in mine:
+        for number in range(n_rounds):
+            start, name = mine[number] if number < len(mine) else (len(user_ids), "")
             users = user_ids[start : start + users_per_shard]
-            if not _is_there(folder / name):
-                some = [list(histories[row]) for row in range(start, start + len(users))]
-                _write(folder / name, _table(model, users, some, k, exclude_seen, batch_size))
+            wanted = users if name and not _is_there(folder / name) else []
+            if len(wanted) or model.has_rows_elsewhere:
+                some = [list(histories[row]) for row in range(start, start + len(wanted))]
+                table = _table(model, wanted, some, k, exclude_seen, batch_size, process)
+                if len(wanted):
+                    _write(folder / name, table)
             bar.update(len(users))
     wait(process)
     if speaks(process):
@@ -100,9 +108,17 @@ def recommend_to_shards(
     return folder
 
 
-def _table(model, users: Sequence[str], histories: list[list[str]], k: int, exclude_seen: bool, batch_size: int):
+def _table(
+    model,
+    users: Sequence[str],
+    histories: list[list[str]],
+    k: int,
+    exclude_seen: bool,
+    batch_size: int,
+    process: PartialState | None,
+) -> pa.Table:
     known = list(users) if model.id_encoder.takes_users else None
-    answers = model.recommend(histories, k, exclude_seen, batch_size, user_ids=known)
+    answers = model.recommend_together(histories, k, exclude_seen, batch_size, known, process)
     lengths = [len(answer) for answer in answers]
     return pa.table(
         {

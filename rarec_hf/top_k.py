@@ -19,6 +19,7 @@ def best_items(
     k: int,
     seen: Sequence[Sequence[int] | np.ndarray] | None = None,
     scores_at_once: int = SCORES_AT_ONCE,
+    whole_pieces_of: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """
     The `k` best items of each user, best first, equal scores in catalogue order: what a stable sort of all scores
@@ -28,6 +29,7 @@ def best_items(
         score: `score(users, items)`, both slices, gives scores `(users, items)`.
         seen (`list[list[int]]`, *optional*): items that each user must not be given; no dense mask is made of them.
         scores_at_once (`int`): how many scores exist at a time.
+        whole_pieces_of (`int`): slices of items that are scored begin at multiples of it; more scores may exist then.
 
     Returns:
         scores and item indices, both `(n_users, min(k, n_items))`; where fewer items are left, scores of -inf stand at
@@ -36,24 +38,65 @@ def best_items(
     Raises:
         ValueError: a score among the best is NaN, or `k` is below 1.
     """
+    at_once = users_scored_at_once(n_users, n_items, scores_at_once)
+    values, items = best_of_part(score, n_users, n_items, k, seen, at_once, scores_at_once, whole_pieces_of)
+    _refuse_nan(values)
+    return values, items
+
+
+def users_scored_at_once(n_users: int, n_items: int, scores_at_once: int = SCORES_AT_ONCE) -> int:
+    """How many users a call of `score` is of, at most."""
+    return max(1, min(n_users, scores_at_once // max(1, min(n_items, 4096))))
+
+
+def best_of_part(
+    score: Callable[[slice, slice], Tensor],
+    n_users: int,
+    n_items: int,
+    k: int,
+    seen: Sequence[Sequence[int] | np.ndarray] | None,
+    users_at_once: int,
+    scores_at_once: int = SCORES_AT_ONCE,
+    whole_pieces_of: int = 1,
+) -> tuple[Tensor, Tensor]:
+    """`best_items` of a part of a catalogue, which may have no item, for [`merged`]; NaN stands first."""
     if k < 1:
         raise ValueError(f"`k` must be at least 1, got {k}.")
-    k = min(k, n_items)
-    users_at_once = max(1, min(n_users, scores_at_once // min(n_items, 4096)))
-    items_at_once = max(1, min(n_items, scores_at_once // users_at_once))
-    parts = []
+    k, parts = min(k, n_items), []
+    if not k or not n_users:
+        return torch.empty(n_users, k), torch.empty(n_users, k, dtype=torch.long)
+    items_at_once = max(1, scores_at_once // users_at_once // whole_pieces_of) * whole_pieces_of
     for start in range(0, n_users, users_at_once):
         users = slice(start, min(start + users_at_once, n_users))
         parts.append(_of_users(score, users, n_items, k, None if seen is None else seen[users], items_at_once))
-    if not parts:
-        return torch.empty(0, k), torch.empty(0, k, dtype=torch.long)
     values, items = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return values, items
+
+
+def merged(parts: Sequence[tuple[Tensor, Tensor]], k: int) -> tuple[Tensor, Tensor]:
+    """
+    What `best_items` gives of a catalogue, from the best of its parts.
+
+    Args:
+        parts (`list[tuple[Tensor, Tensor]]`): scores and item indices of the catalogue, `(n_users, at most k)`: all
+            that a part has, or `k`; the parts in catalogue order.
+
+    Raises:
+        ValueError: a score among the best is NaN.
+    """
+    values, items = (torch.cat(tensors, 1) for tensors in zip(*parts, strict=True))
+    values, order = values.sort(dim=1, descending=True, stable=True)
+    values, items = values[:, :k], items.gather(1, order[:, :k])
+    _refuse_nan(values)
+    return values, items
+
+
+def _refuse_nan(values: Tensor) -> None:
     if bool(values.isnan().any()):
         row = int(values.isnan().any(1).nonzero()[0])
         raise ValueError(
-            f"The scores of user {row} of {n_users} are not numbers (NaN); the model's weights are damaged."
+            f"The scores of user {row} of {len(values)} are not numbers (NaN); the model's weights are damaged."
         )
-    return values, items
 
 
 def _of_users(
@@ -115,4 +158,4 @@ def _by_item(seen: Sequence[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np
     return rows[order], items[order]
 
 
-__all__ = ["best_items"]
+__all__ = ["best_items", "best_of_part", "merged", "users_scored_at_once"]

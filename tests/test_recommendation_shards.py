@@ -122,13 +122,13 @@ def test_what_is_foreign_or_damaged_is_refused(model, saved, tmp_path):
 
 
 def test_from_the_shell_in_one_and_in_two_processes(saved, tmp_path):
-    def run(processes: int) -> tuple[str, dict[str, bytes]]:
-        out = tmp_path / str(processes)
+    def run(processes: int, *options: str) -> tuple[str, dict[str, bytes]]:
+        out = tmp_path / f"{processes}{''.join(options)}"
         done = launch(
             processes,
             ROOT / "examples" / "recommend_batch.py",
             *(str(saved / "model"), "--interactions", str(saved / "events.csv"), "--output_dir", str(out)),
-            *("--users_per_shard", "3"),
+            *("--users_per_shard", "3", *options),
             timeout=300,
         )
         assert "Recommending: 100%" in done.stderr and done.stdout.count("11 users") == 1
@@ -138,3 +138,4 @@ def test_from_the_shell_in_one_and_in_two_processes(saved, tmp_path):
     one = run(1)
     assert len(one) == 6 and json.loads(one["recommendations.json"])["users_per_shard"] == 3
     assert run(2) == one
+    assert run(2, "--shard_catalogue") == one

@@ -11,10 +11,10 @@ import torch
 from tests_support import walk_tables
 
 from rarec_hf import Recommendation, recommendations_to_frame
-from rarec_hf.catalogue_index import Catalogue
 from rarec_hf.data import DataReport, IdMaps, VectorFile, build_interactions, leave_one_out, select_samples
 from rarec_hf.evaluation import EvaluationReport, Ranks, groupings_of
 from rarec_hf.packed_texts import KeptTexts
+from rarec_hf.spread_catalogue import Catalogue
 from rarec_hf.training.ranking_trainer import RankingDataset
 from rarec_hf.training.samples import AlignmentDataset
 from rarec_hf.training.stored_texts import StoragePlan, StoredTexts

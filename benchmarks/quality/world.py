@@ -17,7 +17,6 @@ from torch import Tensor
 
 from benchmarks.quality.sentence_encoder import minilm_folder
 from rarec_hf import RARecForSequentialRecommendation, load_backbone, resolve_backbone
-from rarec_hf.catalogue_index import Catalogue
 from rarec_hf.data import leave_one_out, load_interactions
 from rarec_hf.data.sequences import Sequences
 from rarec_hf.data.splits import Split, Targets
@@ -26,6 +25,7 @@ from rarec_hf.id_encoder import IDEncoderModel
 from rarec_hf.id_encoders import ID_ENCODERS
 from rarec_hf.modeling_sasrec import SASRecConfig, SASRecModel
 from rarec_hf.scoring import EncoderPlusLLMScore
+from rarec_hf.spread_catalogue import Catalogue
 from rarec_hf.training import job
 from rarec_hf.training.alignment_picture import text_states
 from rarec_hf.training.arguments import AlignmentArguments, EncoderArguments

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
 
+from ..catalogue_rows import together
 from ..processes import collected
+from ..top_k import best_items, merged
 from .evaluator import Scorer
 from .ranks import flatten_histories
+
+if TYPE_CHECKING:
+    from ..row_scoring import RowScorer
 
 
 class TopItemsRecorder:
@@ -25,24 +30,49 @@ class TopItemsRecorder:
             for `items`.
     """
 
-    def __init__(self, scorer: Scorer, k: int = 10, process: PartialState | None = None):
+    def __init__(self, scorer: Scorer | RowScorer, k: int = 10, process: PartialState | None = None):
         if k < 1:
             raise ValueError(f"`k` must be at least 1, got {k}.")
         self.scorer, self.k, self.process = scorer, k, process
         self.takes_users = bool(getattr(scorer, "takes_users", False))
         self._found: list[np.ndarray] = []
+        self._of_rows: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        # What a scorer of a catalogue that is spread over processes is asked for; any other lacks it here, too
+        if name not in ("rounds", "queries", "pieces", "score", "n_items", "record"):
+            raise AttributeError(name)
+        return self._record if name == "record" else getattr(self.scorer, name)
+
+    def _record(self, numbers: np.ndarray, query: Any, seen: Sequence[np.ndarray]) -> None:
+        """The best of this process's rows, of the histories `numbers`."""
+        scorer: Any = self.scorer
+        self._of_rows.append((numbers, *scorer.best(query, self.k, seen)))
 
     def __call__(self, histories: Sequence[np.ndarray], *users: Any) -> Any:
-        scores = self.scorer(histories, *users)
-        unseen = torch.as_tensor(scores).float().clone()
-        rows, items = flatten_histories(histories, unseen.shape[1])
-        unseen[torch.as_tensor(rows), torch.as_tensor(items)] = float("-inf")
-        self._found.append(unseen.topk(min(self.k, unseen.shape[1]), 1).indices.cpu().numpy())
+        scorer: Any = self.scorer
+        scores = scorer(histories, *users)
+        found = torch.as_tensor(scores)
+        flatten_histories(histories, found.shape[1])  # refuses what is no item
+        _, items = best_items(
+            lambda _, part: found[:, part].float(),
+            len(found),
+            found.shape[1],
+            self.k,
+            histories,
+            scores_at_once=found.numel(),
+        )
+        self._found.append(items.cpu().numpy())
         return scores
 
     @property
     def items(self) -> np.ndarray:
-        """The first items of all histories so far, `(n, k)`."""
+        """The first items of all histories so far, `(n, k)`; equal scores in catalogue order."""
+        if self._of_rows:
+            of_all = together(tuple(map(list, zip(*self._of_rows, strict=True))), self.process)
+            order = np.argsort(np.concatenate(of_all[0][0]), kind="stable")
+            parts = [(torch.cat(values), torch.cat(items)) for _, values, items in of_all]
+            return merged(parts, self.k)[1].numpy()[order]
         found = collected(self._found, self.process)
         if not found:
             raise ValueError("Nothing was scored yet.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -13,10 +13,13 @@ from tqdm.auto import tqdm
 from ..processes import collected, dealt, speaks
 from .metrics import metric_per_user
 from .ranks import Ranks, flatten_histories, ranks_from_scores, refuse_outside, refuse_rows
+from .ranks_by_rows import rank_by_rows
 
 if TYPE_CHECKING:
     import torch
     from accelerate import PartialState
+
+    from ..row_scoring import RowScorer
 
 # Histories (item indices, oldest first) in, scores of shape (n, n_items) out; higher is better. A scorer with an
 # attribute `takes_users` that is true is called as `scorer(histories, users)`.
@@ -26,7 +29,7 @@ CHECKED_AT_ONCE = 4096  # rows that are read and checked together
 
 
 def rank_targets(
-    scorer: Scorer,
+    scorer: Scorer | RowScorer,
     histories: Sequence[np.ndarray],
     targets: Sequence[int] | np.ndarray,
     n_items: int,
@@ -43,7 +46,8 @@ def rank_targets(
 
     Args:
         scorer (`Scorer`): Called with up to `batch_size` histories, and with their `users` too if it has a true
-            attribute `takes_users`. Returns an array or a tensor on any device, where the ranks are then counted.
+            attribute `takes_users`. Returns an array or a tensor on any device, where the ranks are then counted. Or a
+            [`RowScorer`], as `model.scorer()` gives it where item representations are spread over processes.
         histories (`Sequence[np.ndarray]`): Item indices, oldest first. Only `len(histories)` and `histories[row]` are
             used, so rows may be built when asked for. Each row is read twice: all rows are checked before the first
             call of `scorer`, so that a mistake in the last row does not cost the whole evaluation.
@@ -76,7 +80,14 @@ def rank_targets(
         raise ValueError(f"The scorer {type(scorer).__name__} scores users it knows; give `users`, one per history.")
 
     starts = _check_rows(histories, targets, users, n_items, exclude_seen)  # first row of each distinct history
+    if getattr(scorer, "rounds", None) is not None:
+        spread: Any = scorer
+        options = {"progress": progress, "description": description, "exclude_seen": exclude_seen}
+        return rank_by_rows(
+            spread, histories, targets, starts, users=users, batch_size=batch_size, process=process, **options
+        )
     ends = np.append(starts[1:], n)
+    whole: Any = scorer
     parts, mine = [], dealt(range(0, len(starts), batch_size), process)
     n_mine = sum(int(ends[min(start + batch_size, len(ends)) - 1] - starts[start]) for start in mine)
     shown = progress and speaks(process)
@@ -84,7 +95,7 @@ def rank_targets(
         for start in mine:
             first, last = starts[start : start + batch_size], ends[start : start + batch_size]
             seen = [np.asarray(histories[row]) for row in first]
-            scores = scorer(seen, users[first]) if takes_users else scorer(seen)
+            scores = whole(seen, users[first]) if takes_users else whole(seen)
             if tuple(np.shape(scores)) != (len(seen), n_items):
                 raise ValueError(
                     f"The scorer must return shape (histories, n_items), expected {(len(seen), n_items)}, "

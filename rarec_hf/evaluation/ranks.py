@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .counting import as_tensor, counted
+
 if TYPE_CHECKING:
     import torch
-
-CHUNK = 1 << 19  # scores compared at once: few enough to stay in a processor's cache between the passes over them
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +185,7 @@ def ranks_from_scores(
     """
     import torch
 
-    scores, targets = _as_tensor(scores), np.asarray(targets)
+    scores, targets = as_tensor(scores), np.asarray(targets)
     n_scored, n_items = scores.shape
     n = n_scored if score_rows is None else len(score_rows)
     if targets.shape != (n,) or (n and targets.dtype.kind not in "iu"):
@@ -209,73 +208,14 @@ def ranks_from_scores(
     places = np.arange(n) if score_rows is None else np.asarray(score_rows)  # row of `scores` of each target
     place, target = (torch.from_numpy(a.astype(np.int64)).to(scores.device) for a in (places, targets))
     own = scores[place, target]  # (n,)
-    taken = scores[place[rows], torch.from_numpy(items).to(scores.device)]  # scores of the excluded pairs
-    above, level, broken = _count(scores, None if score_rows is None else place, own)
-    if broken:
-        out = torch.zeros(n, n_items, dtype=torch.bool, device=scores.device)  # True where not a candidate
-        out[torch.from_numpy(rows).to(scores.device), torch.from_numpy(items).to(scores.device)] = True
-        nan = (scores[place].isnan() & ~out).any(dim=1).cpu().numpy()
-        refuse_rows(nan, "a candidate's score is NaN. Mend the scorer", first_row)
-    infinite = ~torch.isfinite(own).cpu().numpy()
-    refuse_rows(infinite, "the target's score is infinite. Give targets finite scores", first_row)
-
-    own_taken = own[torch.from_numpy(rows).to(scores.device)]
-    taken_above, taken_level = (
-        np.bincount(rows, weights=flags.cpu().numpy(), minlength=n).astype(np.int64)
-        for flags in (taken > own_taken, taken == own_taken)
-    )
+    above, level, nan = counted(scores, None if score_rows is None else places, own, rows, items)
+    refuse_unrankable(nan, ~torch.isfinite(own).cpu().numpy(), first_row)
     return Ranks(
-        greater=above - taken_above,
-        ties=level - taken_level - 1,  # the target equals itself
+        greater=above,
+        ties=level - 1,  # the target equals itself
         candidates=n_items - np.bincount(rows, minlength=n),
         users=users,
     )
-
-
-def _as_tensor(scores: Any) -> torch.Tensor:
-    """`(n, n_items)` numbers as a tensor, without a copy where there need not be one."""
-    import torch
-
-    if not isinstance(scores, torch.Tensor):
-        scores = np.asarray(scores)
-        if scores.ndim != 2 or scores.dtype.kind not in "fiu" or scores.dtype.itemsize > 8:
-            raise ValueError(
-                f"`scores` must be numbers of shape (n, n_items), got shape {scores.shape}, dtype {scores.dtype}."
-            )
-        if scores.dtype.kind == "u":
-            scores = scores.astype(np.int64 if scores.dtype.itemsize < 8 else np.float64)
-        scores = torch.from_numpy(np.require(scores, requirements=["C", "W"]))
-    if scores.ndim != 2 or scores.dtype == torch.bool or scores.is_complex():
-        raise ValueError(
-            f"`scores` must be numbers of shape (n, n_items), got shape {tuple(scores.shape)}, dtype {scores.dtype}."
-        )
-    return scores.detach()
-
-
-def _count(scores: torch.Tensor, place: torch.Tensor | None, own: torch.Tensor) -> tuple[np.ndarray, np.ndarray, bool]:
-    """For each target the scores above its own, those equal to it, and whether any score is NaN."""
-    import torch
-
-    on_cpu = scores.device.type == "cpu"
-    if on_cpu and scores.dtype in (torch.bfloat16, torch.float16):
-        scores, own = scores.float(), own.float()  # exact; NumPy knows no bfloat16 and is slow on float16
-    if on_cpu:  # NumPy counts flags several times as fast as torch does, and waits for no other thread
-        scores, own = scores.numpy(), own.numpy()
-        place = None if place is None else place.numpy()
-    above, level, broken = [], [], False
-    step = max(1, CHUNK // max(1, scores.shape[1])) if on_cpu else max(1, len(own))
-    for start in range(0, len(own), step):
-        end = start + step
-        block = scores[start:end] if place is None else scores[place[start:end]]
-        threshold = own[start:end, None]
-        if on_cpu:
-            above += [np.count_nonzero(row) for row in block > threshold]
-            level += [np.count_nonzero(row) for row in block == threshold]
-        else:
-            above += (block > threshold).sum(dim=1).tolist()
-            level += (block == threshold).sum(dim=1).tolist()
-        broken = broken or math.isnan(float(block.max()))  # the largest is NaN where any is
-    return np.array(above, dtype=np.int64), np.array(level, dtype=np.int64), broken
 
 
 def refuse_outside(items: np.ndarray, n_items: int, first_row: int = 0) -> None:
@@ -294,4 +234,10 @@ def refuse_rows(wrong: np.ndarray, reason: str, first_row: int = 0) -> None:
         raise ValueError(f"Row {first_row + int(np.argmax(wrong))} ({int(wrong.sum())} of {len(wrong)}): {reason}.")
 
 
-__all__ = ["Ranks", "flatten_histories", "ranks_from_scores", "refuse_outside", "refuse_rows"]
+def refuse_unrankable(nan: np.ndarray, infinite: np.ndarray, first_row: int = 0) -> None:
+    """Raise a `ValueError` where a candidate's score is NaN, or the target's own is infinite; both `(n,)` bool."""
+    refuse_rows(nan, "a candidate's score is NaN. Mend the scorer", first_row)
+    refuse_rows(infinite, "the target's score is infinite. Give targets finite scores", first_row)
+
+
+__all__ = ["Ranks", "flatten_histories", "ranks_from_scores", "refuse_outside", "refuse_rows", "refuse_unrankable"]

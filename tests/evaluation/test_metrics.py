@@ -107,7 +107,7 @@ def test_minus_infinity_means_never_and_nan_of_an_excluded_item_is_not_looked_at
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "int64", "uint8", "bfloat16"])
 @pytest.mark.parametrize("chunk", [1, 130, 1 << 19])
 def test_every_dtype_and_chunk_counts_exactly(dtype, chunk, monkeypatch):
-    monkeypatch.setattr("rarec_hf.evaluation.ranks.CHUNK", chunk)
+    monkeypatch.setattr("rarec_hf.evaluation.counting.CHUNK", chunk)
     rng = np.random.default_rng(1)
     scores = torch.from_numpy(rng.integers(0, 9, (20, 60))).to(getattr(torch, dtype))
     targets = rng.integers(0, 60, 20)
