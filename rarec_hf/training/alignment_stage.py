@@ -54,7 +54,8 @@ def align(
         texts ([`RARecForSequentialRecommendation`], *optional*): of [`read_item_texts`], so that no item's text is
             read twice for its vector.
         folder (`Path`, *optional*): where `--alignment_map` draws and `--recommendation_samples` writes; without it
-            the first draws nothing and the second writes into `training.output_dir`.
+            the first draws nothing and the second writes into `training.output_dir`. With `--score both` each score
+            has its own folder of maps, `alignment_map/SCORE`.
         known (`RankingDataset`, *optional*): what the gains are fitted on instead of [`gain_targets`]; the ID encoder
             must not have seen it.
         callbacks (`Sequence[TrainerCallback]`): further ones; metrics come to their `on_evaluate` as `eval_ndcg@10`
@@ -140,7 +141,10 @@ def align(
             )
         )
     if arguments.alignment_map and folder is not None:
-        trainer.add_callback(AlignmentMapCallback.of(model, split, beside / "alignment_map", training.seed))
+        maps = beside / "alignment_map"
+        if arguments.score == "both":  # one after the other, with the same steps
+            maps /= model.config.score
+        trainer.add_callback(AlignmentMapCallback.of(model, split, maps, training.seed))
     trainer.train() if stages is None else trainer.go_on()
     if not of_the_model:  # Trainer puts its own there; a training that is not repeated after a cut-off would not
         vars(model.config).pop("use_cache", None)
