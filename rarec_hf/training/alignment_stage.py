@@ -17,6 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from ..checkpoint_folder import REPRESENTATIONS_FILE
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
+from ..evaluation.evaluator import Scorer
 from ..joint_passes import is_sharded
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processes import several
@@ -96,7 +97,7 @@ def align(
         items = data.items(model.config.pooled_history)
         model.prepare_texts(items, arguments.encode_batch_size, not training.disable_tqdm, process)
 
-    def scorer():
+    def scorer() -> Scorer:
         model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm, process=process)
         return model.scorer()
 
