@@ -20,7 +20,7 @@ import torch
 from accelerate import PartialState
 
 from rarec_hf.training import job
-from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.command_line import parse_arguments
 from rarec_hf.training.run_comparison import compare_runs, comparison_table
 from rarec_hf.training.run_record import RunRecord
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from rarec_hf import SASRecConfig, SASRecModel
 from rarec_hf.training import job
-from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.command_line import parse_arguments
 from rarec_hf.training.text_stage import draw_samples, store_texts
 
 

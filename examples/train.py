@@ -34,7 +34,7 @@ from rarec_hf.evaluation import EvaluationReport, TopItemsRecorder, plot_learnin
 from rarec_hf.hub.model_card import check_card_options, write_model_card
 from rarec_hf.hub.run_push import RunPush
 from rarec_hf.training import job, table
-from rarec_hf.training.arguments import command_words, parse_arguments
+from rarec_hf.training.command_line import command_words, parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
 from rarec_hf.training.run_folder import ENVIRONMENT_FILE, PeakMemory, run_folder, told_in_words
 from rarec_hf.training.run_record import run_record

@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from rarec_hf.evaluation import EvaluationReport, plot_learning_curve
 from rarec_hf.training import job, table
-from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.command_line import parse_arguments
 from rarec_hf.training.id_encoder import encoder_name
 from rarec_hf.training.run_folder import run_folder, told_in_words
 from rarec_hf.training.stages import Stages, run_key

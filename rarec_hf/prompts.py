@@ -33,7 +33,7 @@ class PromptTemplates:
     attribute_format: str = "\n{name}: "
     item_readout: str = "\nSimilar to:"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in fields(self):
             if not isinstance(value := getattr(self, field.name), str) or not is_unicode(value):
                 raise ValueError(f"`{field.name}` of the prompt templates must be a text, got {shown(value)}.")
@@ -44,8 +44,8 @@ class PromptTemplates:
                 )
         try:
             asked = [field for _, *field in Formatter().parse(self.attribute_format) if field[0] is not None]
-        except ValueError as error:
-            asked = [error]
+        except ValueError:  # no format at all
+            asked = [[]]
         if any(field != ["name", "", None] for field in asked):
             raise ValueError(
                 "`attribute_format` may hold `{name}` and no other field (write other braces twice), got "

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ from .backbone_fingerprint import backbone_identity, weights_digest
 from .processes import dealt, speaks, wait
 from .whole_files import MANIFEST, is_whole, replacing, write_manifest
 
+if TYPE_CHECKING:
+    from .modeling_rarec import RARecForSequentialRecommendation
+
 logger = logging.get_logger(__name__)
 
 SETTINGS_FILE = "recommendations.json"
@@ -28,7 +32,7 @@ class OtherRecommendationsError(ValueError):
 
 
 def recommend_to_shards(
-    model,
+    model: RARecForSequentialRecommendation,
     user_ids: Sequence[str],
     histories: Sequence[Sequence[str]],
     folder: str | Path,
@@ -109,7 +113,7 @@ def recommend_to_shards(
 
 
 def _table(
-    model,
+    model: RARecForSequentialRecommendation,
     users: Sequence[str],
     histories: list[list[str]],
     k: int,

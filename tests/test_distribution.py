@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,10 +14,20 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("rarec_hf", "tests", "benchmarks", "examples")
-FILES = ("CHANGELOG.md", "CITATION.cff", "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg")
+FILES = (
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "MANIFEST.in",
+    "README.md",
+    "pyproject.toml",
+    "setup.cfg",
+    "setup.py",
+)
 _BUILD = "import sys; from setuptools import build_meta; print(build_meta.{}(sys.argv[1]))"
 
 
@@ -81,3 +92,53 @@ def test_what_the_metadata_promise(built):
     assert minor and metadata["Requires-Python"] == f">=3.{minor[0]}"
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Version"] == re.search(r"__version__ = \"(.*)\"", wheel["rarec_hf/__init__.py"].decode())[1]
+
+
+def links_of(text: str) -> list[str]:
+    """The targets of all links and images of a page, as a CommonMark reader finds them."""
+    inline = [child for token in MarkdownIt().enable("table").parse(text) for child in token.children or []]
+    return [str(token.attrs.get("href") or token.attrs.get("src")) for token in inline if token.attrs]
+
+
+def words_of(text: str) -> list[str]:
+    tokens = MarkdownIt().enable("table").parse(text)
+    parts = [part for token in tokens for part in (token.children or [token])]
+    return "".join(part.content or " " * (not part.type.startswith("link_")) for part in parts).split()
+
+
+def test_no_link_of_the_page_on_pypi_is_dead(built):
+    """As far as it can be seen here: each names a host, and not a word is missing."""
+    wheel = contents(built[0])
+    (name,) = (name for name in wheel if name.endswith(".dist-info/METADATA"))
+    page = wheel[name].decode().split("\n\n", 1)[1]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert email.message_from_bytes(wheel[name])["Description-Content-Type"] == "text/markdown"
+    assert words_of(page) == words_of(readme)
+    assert links_of(page) and all(link.startswith("https://") for link in links_of(page))
+
+
+def test_with_an_address_every_link_of_the_readme_is_kept():
+    made = runpy.run_path(str(ROOT / "setup.py"))["long_description"]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    relative = [link for link in links_of(readme) if not link.startswith("https://")]
+    host = "https://host.invalid/us/rarec"
+    led = [link.removeprefix(f"{host}/blob/main/") for link in links_of(made(readme, host))]
+    assert relative and led == links_of(readme)
+    for link in relative:
+        assert (ROOT / link.partition("#")[0]).is_file(), link
+    assert made("![a](b.png) ![c](https://d/e.png) [f](#g)", host) == (
+        f"![a]({host}/raw/main/b.png) ![c](https://d/e.png) [f](#g)"
+    )
+    assert made("![a](b.png) [c](d.md#e) [f](https://g)", None) == "a c [f](https://g)"
+
+
+def test_the_address_is_read_from_what_the_package_declares(tmp_path):
+    read = (ROOT / "setup.py").read_text("utf-8")
+    (tmp_path / "setup.py").write_text(read, "utf-8")
+    address = runpy.run_path(str(tmp_path / "setup.py"))["source_address"]
+    for urls, expected in (
+        ("", None),
+        ("project_urls =\n    Issues = https://a/b\n    Source = https://a/c/\n", "https://a/c"),
+    ):
+        (tmp_path / "setup.cfg").write_text(f"[metadata]\nname = n\n{urls}", "utf-8")
+        assert address() == expected

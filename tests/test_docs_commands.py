@@ -14,13 +14,8 @@ from accelerate.commands.launch import launch_command_parser
 from doc_blocks import ROOT, blocks_of, commands_of
 from torch.distributed.run import get_args_parser
 
-from rarec_hf.training.arguments import (
-    AlignmentArguments,
-    DataArguments,
-    EncoderArguments,
-    RARecTrainingArguments,
-    parse_arguments,
-)
+from rarec_hf.training.arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
+from rarec_hf.training.command_line import parse_arguments
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 ENTRIES = r"(accelerate launch|torchrun|python3?) "

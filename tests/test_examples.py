@@ -306,6 +306,21 @@ def test_the_alignment_map_during_training_and_after(inputs, tmp_path, capsys):
         run("alignment_map.py", str(output), "--picture", str(picture))
 
 
+def test_each_of_both_scores_has_its_own_alignment_map(inputs, tmp_path):
+    output = tmp_path / "run"
+    run("train.py", *options(inputs, output, "--score", "both", "--alignment_map", "true", "--learning_rate", "0.5"))
+    maps = output / "alignment_map"
+    assert {path.name for path in maps.iterdir()} == {"encoder_plus_llm", "dot_product"}
+    found = {}
+    for folder in maps.iterdir():
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"numbers.json", "step-000000.png", "step-000003.png"}
+        found[folder.name] = json.loads((folder / "numbers.json").read_text())
+        assert [entry["step"] for entry in found[folder.name]] == [0, 3]
+    of_both, of_dot = (found[name][-1]["RA-Rec"] for name in ("encoder_plus_llm", "dot_product"))
+    assert of_both != of_dot
+
+
 def test_a_dry_run_says_what_it_will_take_and_starts_nothing(inputs, tmp_path, capsys):
     output = tmp_path / "run"
     with pytest.raises(SystemExit) as stopped:

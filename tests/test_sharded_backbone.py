@@ -15,7 +15,7 @@ from tests_support import CONFIGURATIONS, ROOT, launch, save_tiny_backbone
 
 from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.sharded_backbone import ShardingError
-from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.command_line import parse_arguments
 from rarec_hf.training.launched_sharding import take_over_sharding
 
 OPTIONS = [

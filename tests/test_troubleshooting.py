@@ -16,7 +16,7 @@ from rarec_hf import RARecForSequentialRecommendation, SASRecConfig, SASRecModel
 from rarec_hf.backbone_source import load_backbone, resolve_backbone
 from rarec_hf.data import load_interactions, save_vectors
 from rarec_hf.training import job
-from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.command_line import parse_arguments
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
 

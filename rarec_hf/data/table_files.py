@@ -15,6 +15,7 @@ import pandas as pd
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyarrow.csv import InvalidRow
 
 __all__ = ["file_format", "first_invalid_byte", "read_jsonl", "read_parquet", "read_separated"]
 
@@ -95,7 +96,7 @@ def _first_malformed_row(path: Path, form: dict) -> str | None:
 
     found: list[str] = []
 
-    def name(row) -> str:
+    def name(row: InvalidRow) -> str:
         try:
             row.text  # noqa: B018
         except UnicodeDecodeError:  # which the caller says in words of its own

@@ -17,13 +17,8 @@ from ..checkpoint_folder import BACKBONE_FOLDER, REPRESENTATIONS_FILE
 from ..configuration_rarec import RARecConfig
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processing_rarec import ITEMS_FILE, SETTINGS_FILE
-from ..training.arguments import (
-    AlignmentArguments,
-    DataArguments,
-    EncoderArguments,
-    RARecTrainingArguments,
-    default_text_layers,
-)
+from ..training.arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
+from ..training.command_line import default_text_layers
 from ..training.run_folder import ENVIRONMENT_FILE
 from ..training.table import ROW_OF_SCORE
 

@@ -210,7 +210,9 @@ class AlignmentMapCallback(TrainerCallback):
         """With a seeded draw of the split's items and users."""
         return cls(model, Shown.of(split, seed), folder, seed=seed)
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         file = self.folder / "numbers.json"
         if state.global_step and file.exists():  # it goes on from a checkpoint
             drawn = json.loads(file.read_text("utf-8"))

@@ -17,6 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from ..checkpoint_folder import REPRESENTATIONS_FILE
 from ..data.selection_report import SelectionReport
 from ..data.splits import Split, Targets
+from ..evaluation.evaluator import Scorer
 from ..joint_passes import is_sharded
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processes import several
@@ -54,7 +55,8 @@ def align(
         texts ([`RARecForSequentialRecommendation`], *optional*): of [`read_item_texts`], so that no item's text is
             read twice for its vector.
         folder (`Path`, *optional*): where `--alignment_map` draws and `--recommendation_samples` writes; without it
-            the first draws nothing and the second writes into `training.output_dir`.
+            the first draws nothing and the second writes into `training.output_dir`. With `--score both` each score
+            has its own folder of maps, `alignment_map/SCORE`.
         known (`RankingDataset`, *optional*): what the gains are fitted on instead of [`gain_targets`]; the ID encoder
             must not have seen it.
         callbacks (`Sequence[TrainerCallback]`): further ones; metrics come to their `on_evaluate` as `eval_ndcg@10`
@@ -95,7 +97,7 @@ def align(
         items = data.items(model.config.pooled_history)
         model.prepare_texts(items, arguments.encode_batch_size, not training.disable_tqdm, process)
 
-    def scorer():
+    def scorer() -> Scorer:
         model.index_catalogue(arguments.encode_batch_size, not training.disable_tqdm, process=process)
         return model.scorer()
 
@@ -140,7 +142,10 @@ def align(
             )
         )
     if arguments.alignment_map and folder is not None:
-        trainer.add_callback(AlignmentMapCallback.of(model, split, beside / "alignment_map", training.seed))
+        maps = beside / "alignment_map"
+        if arguments.score == "both":  # one after the other, with the same steps
+            maps /= model.config.score
+        trainer.add_callback(AlignmentMapCallback.of(model, split, maps, training.seed))
     trainer.train() if stages is None else trainer.go_on()
     if not of_the_model:  # Trainer puts its own there; a training that is not repeated after a cut-off would not
         vars(model.config).pop("use_cache", None)

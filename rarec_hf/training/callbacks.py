@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from ..joint_passes import finish_passes
@@ -113,7 +113,9 @@ class RecommendationSamplesCallback(TrainerCallback):
             for user, answer in zip(self.users, answers, strict=True)
         ]
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """A training that goes on from a checkpoint evaluates again what came after it."""
         path = self.folder / SAMPLES_FILE
         if not state.global_step or not state.is_world_process_zero or not path.exists():
@@ -123,9 +125,17 @@ class RecommendationSamplesCallback(TrainerCallback):
         with replacing(path) as temporary:
             temporary.write_text("\n## ".join([first, *until]), "utf-8")
 
-    def on_evaluate(self, args, state, control, metrics: dict[str, float] | None = None, **kwargs):
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         if not state.is_world_process_zero:
-            return finish_passes()
+            finish_passes()
+            return
         rows = [
             (user_id, " | ".join(chose), " | ".join(then), " | ".join(f"{n}. {t}" for n, t in enumerate(best, 1)))
             for user_id, chose, then, best in self.rows()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 LAST_GOOD = "last_good"
 
@@ -63,7 +64,14 @@ class DivergenceGuard(TrainerCallback):
         TrainingDiverged: says what was seen, at which step, what to try, and where the last good state is.
     """
 
-    def on_train_begin(self, args, state, control, model=None, **kwargs) -> None:
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.release()
         self.args, self.state, self.model = args, state, model
         self._first_loss: float | None = None
@@ -77,14 +85,23 @@ class DivergenceGuard(TrainerCallback):
         for side, generator in getattr(model, "soft_prompts", {}).items():
             self._hooks.append(generator.register_forward_hook(self._of_side(side)))
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs) -> None:
+    def on_pre_optimizer_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **kwargs: Any,
+    ) -> None:
         if not args.fp16:  # a scaler finds its scale by overflowing gradients, and leaves such a step out itself
             for name, parameter in model.named_parameters():
                 if parameter.grad is not None and not _finite(parameter.grad):
                     self._stop(f"the gradient of `{name}` is not finite", self._advice())
         self._keep(state.global_step)
 
-    def on_train_end(self, args, state, control, **kwargs) -> None:
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.release()
 
     def release(self) -> None:
@@ -109,7 +126,7 @@ class DivergenceGuard(TrainerCallback):
                 for index, pair in text.layers.items()
             }
 
-    def _of_side(self, side: str):
+    def _of_side(self, side: str) -> Callable[[nn.Module, tuple, Any], None]:
         def check(generator: nn.Module, args: tuple, prompts: Any) -> None:
             if not self.model.training:
                 return

@@ -12,11 +12,11 @@ import torch
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import reduce
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainerState
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, sort_checkpoints
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, sort_checkpoints
 
 from ..checkpoint_folder import BACKBONE_PREFIX
 from ..data.interactions import Interactions
@@ -88,13 +88,6 @@ class _Histories(Sequence):
         return self.targets.history(self.interactions, row)
 
 
-def _allow_mixed_precision(wanted: str) -> None:
-    """Accelerate holds on to the mixed precision of the first Trainer of a process: here the ID encoder's, which has
-    none, and `--bf16` of the alignment would be refused. Processes and devices stay as they are."""
-    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != wanted:
-        AcceleratorState._reset_state()
-
-
 class RankingTrainer(Trainer):
     """
     `Trainer` whose `evaluate` ranks the targets of a [`RankingDataset`] over the full catalogue and reports
@@ -108,8 +101,9 @@ class RankingTrainer(Trainer):
             takes its part: so many samples as one process would be given stand in a batch, the last one included.
     """
 
-    def __init__(self, *args, scorer: Callable[[], Callable], sampler: SeededOrders | None = None, **kwargs):
-        _allow_mixed_precision(kwargs["args"].mixed_precision)
+    def __init__(
+        self, *args: Any, scorer: Callable[[], Scorer], sampler: SeededOrders | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.add_callback(WholePushCallback())
         self.add_callback(_LogWithCheckpoint())
@@ -118,6 +112,13 @@ class RankingTrainer(Trainer):
         self._parts: dict[str, list[float]] = {}
         if sampler is not None:
             self.add_callback(_EpochsOrder(sampler))
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Trainer's. Accelerate holds on to the mixed precision of the first Trainer of a process: here the ID
+        encoder's, which has none, and would refuse `--bf16` of the alignment. Processes and devices stay."""
+        if AcceleratorState._shared_state and AcceleratorState().mixed_precision != self.args.mixed_precision:
+            AcceleratorState._reset_state()
+        super().create_accelerator_and_postprocess()
 
     def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: DataLoader | None = None) -> nn.Module:
         """Trainer's. Beside a sharded backbone, which Accelerate refuses to wrap, the rest is wrapped as ever: it is
@@ -135,7 +136,13 @@ class RankingTrainer(Trainer):
         if not is_sharded(model):  # else it is where it belongs
             super()._move_model_to_device(model, device)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor | Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
         share = inputs.pop("share", None)
         output = model(**inputs)
         for name in ("ranking_loss", "alignment_loss"):
@@ -148,7 +155,7 @@ class RankingTrainer(Trainer):
             loss = loss.detach() + self.args.world_size * (loss - loss.detach())
         return (loss, output) if return_outputs else loss
 
-    def go_on(self):
+    def go_on(self) -> TrainOutput:
         """
         Trains from the latest whole checkpoint in `args.output_dir`, from the start if there is none. From one where
         training had ended it takes what belongs to the end (the best weights, random numbers), and no further step.
@@ -169,7 +176,7 @@ class RankingTrainer(Trainer):
             self._remove_older(last)
         return output
 
-    def _save_checkpoint(self, model, trial) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """With a manifest, and older checkpoints removed after it only: one is whole at any time."""
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         checkpoint = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -209,7 +216,7 @@ class RankingTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         return super()._get_train_sampler(train_dataset) if self.sampler is None else self.sampler
 
-    def _save(self, *args, **kwargs) -> None:
+    def _save(self, *args: Any, **kwargs: Any) -> None:
         """
         Trainer's, which pickles its arguments beside the weights: without the token among them, and in the same bytes
         whether or not other trainings went before in this process, which make another object of the same device.
@@ -222,7 +229,7 @@ class RankingTrainer(Trainer):
         finally:
             self.args.hub_token = token
 
-    def create_model_card(self, *args, **kwargs) -> None:
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Trainer's draft, where a callback or the user has not put a card already."""
         if not (Path(self.args.output_dir) / "README.md").is_file():
             super().create_model_card(*args, **kwargs)
@@ -261,17 +268,21 @@ def _had_ended(state: TrainerState) -> bool:
 class _LogWithCheckpoint(TrainerCallback):
     """Losses since the last log line are in no checkpoint: a line with each, and none is lost when a run goes on."""
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         control.should_log |= control.should_save
 
     on_epoch_end = on_step_end
 
 
 class _EpochsOrder(TrainerCallback):
-    def __init__(self, orders: SeededOrders):
+    def __init__(self, orders: SeededOrders) -> None:
         self.orders = orders
 
-    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         self.orders.set_epoch(int(state.epoch or 0))
 
 

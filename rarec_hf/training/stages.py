@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
@@ -18,6 +18,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from ..whole_files import is_whole, remove_whole, replacing, replacing_folder, writing
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 logger = logging.get_logger(__name__)
 
@@ -35,7 +38,7 @@ class ForeignRunError(ValueError):
     """What a cut-off run left is of other settings or data than the run that would go on with it."""
 
 
-def run_key(*arguments, data: str, processes: int) -> dict[str, Any]:
+def run_key(*arguments: DataclassInstance, data: str, processes: int) -> dict[str, Any]:
     """All that decides what a run leaves: its options, the fingerprint of its data, the number of processes."""
     key: dict[str, Any] = {"data": data, "processes": processes}
     for some in arguments:

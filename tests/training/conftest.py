@@ -7,7 +7,7 @@ from tests_support import save_tiny_backbone, walk_tables
 from rarec_hf import SASRecConfig, SASRecModel
 from rarec_hf.data import build_interactions, leave_one_out
 from rarec_hf.training import job
-from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.command_line import parse_arguments
 
 
 @pytest.fixture

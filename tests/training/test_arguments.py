@@ -2,7 +2,7 @@
 
 import pytest
 
-from rarec_hf.training.arguments import parse_arguments
+from rarec_hf.training.command_line import parse_arguments
 
 
 def test_defaults():

@@ -22,8 +22,9 @@ from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.data import build_interactions, by_users, leave_one_out
 from rarec_hf.evaluation import rank_targets, summarize
 from rarec_hf.training import job, ranking_trainer
-from rarec_hf.training.arguments import RARecTrainingArguments, parse_arguments
+from rarec_hf.training.arguments import RARecTrainingArguments
 from rarec_hf.training.callbacks import SAMPLES_FILE, RecommendationSamplesCallback, draw_users, markdown_text
+from rarec_hf.training.command_line import parse_arguments
 from rarec_hf.training.ranking_trainer import RankingDataset
 
 BY_EPOCH = ("--eval_strategy", "epoch", "--save_strategy", "epoch", "--load_best_model_at_end", "true")
