@@ -15,8 +15,8 @@ from .catalogue_index import length_sorted_batches
 from .evaluation_mode import evaluation_mode
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
 from .processes import PartialState, dealt
-from .processing_rarec import SharedTexts, UserText, padded_texts
 from .text_pass import TextPassMixin
+from .token_texts import SharedTexts, UserText, padded_texts
 
 
 class AnsweringMixin(TextPassMixin):

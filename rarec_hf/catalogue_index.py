@@ -19,8 +19,9 @@ from .backbone_fingerprint import backbone_identity, weights_digest
 from .evaluation_mode import evaluation_mode
 from .packed_texts import text_key
 from .processes import PartialState, dealt, filled, several, speaks
-from .processing_rarec import RARecProcessor, padded_texts
+from .processing_rarec import RARecProcessor
 from .spread_catalogue import Catalogue, SpreadCatalogueMixin
+from .token_texts import padded_texts
 from .whole_files import replacing
 
 logger = logging.get_logger(__name__)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,46 +21,14 @@ from .checkpoint_checks import read_table
 from .id_encoder import padded_histories
 from .ids import WRITTEN_AS_FLOAT, id_text, shown
 from .item_table_checks import checked_attributes, checked_ids, checked_limits, checked_titles
+from .piece_tokens import PieceTokens
 from .prompts import PromptTemplates
+from .token_texts import SharedTexts, UserText, padded_texts
 from .whole_files import reading, replacing
 
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-LONG_TEXT = 4096  # characters; a longer title is cut before it is tokenized, which takes seconds for a megabyte
-# A fast tokenizer keeps in itself whether control tokens are split, and each call sets it: one thread at a time. One
-# lock for all, as a processor is copied
-_TOKENIZING = threading.Lock()
 _LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens", "history_block")
-
-
-class UserText(NamedTuple):
-    """Token ids of a user's text, and how many of them stand before the first title and up to the end of each."""
-
-    ids: list[int]
-    ends: list[int]
-
-
-class SharedTexts(NamedTuple):
-    """
-    Texts of several histories without those that are the beginning of another: history n's text is the first
-    `ends[n]` tokens of `texts[rows[n]]`.
-    """
-
-    texts: list[list[int]]
-    rows: list[int]
-    ends: list[int]
-
-    def __repr__(self) -> str:
-        return f"SharedTexts({len(self.texts)} texts, {sum(map(len, self.texts))} tokens, {len(self.rows)} histories)"
-
-
-def padded_texts(texts: Sequence[Sequence[int]], device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of texts, both `(n, longest)` and long, padded on the right."""
-    longest = max(map(len, texts), default=1)
-    ids = torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], dtype=torch.long, device=device)
-    lengths = torch.tensor([len(text) for text in texts], dtype=torch.long, device=device)
-    mask = torch.arange(longest, device=device) < lengths.unsqueeze(1)
-    return ids.view(len(texts), longest), mask.long()
 
 
 class RARecProcessor(ProcessorMixin):
@@ -110,14 +76,8 @@ class RARecProcessor(ProcessorMixin):
         self.max_history_items, self.max_title_tokens = max_history_items, max_title_tokens
         self.max_text_tokens, self.history_block = max_text_tokens, history_block
         checked_limits(**{name: getattr(self, name) for name in _LIMITS})
-        self._pieces: dict[tuple[str, bool], list[int]] = {}
-        special, unknown = set(tokenizer.all_special_ids), tokenizer.unk_token_id
-        self._control = {  # an added token in brackets is one too, such as `<think>`, which is not declared special
-            index: token.content
-            for index, token in tokenizer.added_tokens_decoder.items()
-            if index != unknown and (index in special or token.special or token.content[:1] in "<[")
-        }
-        self._check_names()
+        self._pieces = PieceTokens(tokenizer)
+        self._pieces.check_names({name for row in self.attributes for name in row}, self.templates.attribute_format)
         first = tokenizer("a")["input_ids"][:1]
         self._opening = first if first == [tokenizer.bos_token_id] else []
         if (length := len(self._user_tokens([]))) > max_text_tokens:
@@ -181,48 +141,7 @@ class RARecProcessor(ProcessorMixin):
     # text ------------------------------------------------------------------------------------------------------------
 
     def _tokens(self, piece: str, is_data: bool) -> list[int]:
-        key = (piece, is_data)
-        if key not in self._pieces:
-            self._pieces[key] = self._data_tokens(piece) if is_data else self._encode(piece, False)
-        return self._pieces[key]
-
-    def _encode(self, piece: str, is_data: bool) -> list[int]:
-        if not piece:
-            return []
-        with _TOKENIZING:
-            return self.tokenizer(piece, add_special_tokens=False, split_special_tokens=is_data)["input_ids"]
-
-    def _check_names(self) -> None:
-        """Refuses names of attributes that would be control tokens: a name stands in the wording, not beside it."""
-
-        def control(name: str) -> list[int]:
-            piece = self.templates.attribute_format.format(name=name)
-            return [token for token in self._encode(piece, False) if token in self._control]
-
-        names = {name for attributes in self.attributes for name in attributes}
-        plain = control("a") if names else []
-        for name in sorted(names):
-            if control(name) != plain:
-                raise ValueError(
-                    f"The attribute {shown(name)} has a control token of the tokenizer in its name. Rename the column."
-                )
-
-    @cached_property
-    def _longest_token(self) -> int:
-        """Characters; a walk through the whole vocabulary."""
-        return max(map(len, self.tokenizer.get_vocab()))
-
-    def _data_tokens(self, piece: str) -> list[int]:
-        if len(piece) > LONG_TEXT:  # no token is longer than the longest: what follows could not be among the first
-            piece = piece[: max(LONG_TEXT, self.max_title_tokens * self._longest_token)]
-        ids = self._encode(piece, True)
-        if not self._control.keys().isdisjoint(ids):
-            # `split_special_tokens` misses tokens not declared special, and those that are pieces of a Unigram
-            # vocabulary
-            for token in self._control.values():
-                piece = piece.replace(token, " ".join(token))
-            ids = [i for i in self._encode(piece, True) if i not in self._control]
-        return ids[: self.max_title_tokens]
+        return self._pieces(piece, self.max_title_tokens if is_data else None)
 
     def _user_tokens(self, history: Sequence[int] | np.ndarray) -> list[int]:
         return self.user_text(history).ids
@@ -409,4 +328,4 @@ class RARecProcessor(ProcessorMixin):
         return cls(tokenizer, **table, templates=settings.get("templates"), **limits)
 
 
-__all__ = ["HUB_ARGUMENTS", "RARecProcessor", "SharedTexts", "UserText", "padded_texts"]
+__all__ = ["HUB_ARGUMENTS", "RARecProcessor"]

@@ -93,13 +93,13 @@ def test_titles_never_become_control_tokens(make_processor, switch_often):
     expected = [make_processor(titles).user_text([n]).ids for n in range(12)]
     for _ in range(20):
         processor = make_processor(titles)
-        processor._pieces.clear()
+        processor._pieces._known.clear()
         order = [[(n + start) % 12 for n in range(12)] for start in range(N_THREADS)]
 
         def texts(number: int, processor=processor, order=order) -> list[list[int]]:
             found = []
             for n in order[number]:
-                processor._encode("</s>wording", False)
+                processor._pieces._encode("</s>wording", False)
                 found.append(processor.user_text([n]).ids)
             return found
 

@@ -12,7 +12,8 @@ from ..data.selection import count_of
 from ..data.splits import Split, Targets
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import TextPacking, text_key
-from ..processing_rarec import RARecProcessor, padded_texts
+from ..processing_rarec import RARecProcessor
+from ..token_texts import padded_texts
 from .arguments import AlignmentArguments, RARecTrainingArguments
 
 SAMPLED_USERS = 300

@@ -15,7 +15,8 @@ from ..data.interactions import Interactions
 from ..data.sequences import covered
 from ..data.splits import Targets
 from ..processes import chunk, several
-from ..processing_rarec import RARecProcessor, SharedTexts
+from ..processing_rarec import RARecProcessor
+from ..token_texts import SharedTexts
 from .shared_batches import SeededOrders
 
 

@@ -25,7 +25,7 @@ from ..catalogue_index import length_sorted_batches
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import PackedText, TextPacking, text_key
 from ..processes import dealt, speaks, wait
-from ..processing_rarec import padded_texts
+from ..token_texts import padded_texts
 from ..whole_files import replacing
 
 logger = logging.get_logger(__name__)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rarec_hf.processing_rarec import SharedTexts
+from rarec_hf.token_texts import SharedTexts
 from rarec_hf.training.samples import AlignmentCollator, AlignmentDataset, text_grouped_orders
 
 
