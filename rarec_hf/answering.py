@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .attention_layout import TEXT, Columns
 from .backbone_pass import run_backbone
-from .catalogue_index import length_sorted_batches
+from .catalogue_texts import length_sorted_batches
 from .evaluation_mode import evaluation_mode
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
 from .processes import PartialState, dealt

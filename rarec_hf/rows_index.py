@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from tqdm.auto import tqdm
 
-from .catalogue_index import KEY_BYTES, CatalogueMixin, take_known, text_batches
+from .catalogue_index import KEY_BYTES, CatalogueMixin, take_known
 from .catalogue_rows import rows_held, rows_of_all, together
+from .catalogue_texts import text_batches
 from .processes import PartialState, dealt, speaks
 
 ROUNDS_BETWEEN_EXCHANGES = 8

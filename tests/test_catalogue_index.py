@@ -7,7 +7,7 @@ import torch
 from tests_support import rows_of
 
 from rarec_hf import RARecForSequentialRecommendation
-from rarec_hf.catalogue_index import text_batches
+from rarec_hf.catalogue_texts import text_batches
 
 N_ITEMS = 12
 

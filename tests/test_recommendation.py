@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rarec_hf import Recommendation
-from rarec_hf.catalogue_index import length_sorted_batches
+from rarec_hf.catalogue_texts import length_sorted_batches
 
 
 @pytest.fixture

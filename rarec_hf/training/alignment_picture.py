@@ -22,7 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from ..catalogue_index import length_sorted_batches
+from ..catalogue_texts import length_sorted_batches
 from ..data.splits import Split
 from ..evaluation.alignment_map import chosen_together, linear_cka, neighbour_overlap, plot_alignment, uniformity
 from ..evaluation.breakdown import popularity_groups

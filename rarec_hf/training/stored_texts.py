@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..backbone_fingerprint import backbone_identity
-from ..catalogue_index import length_sorted_batches
+from ..catalogue_texts import length_sorted_batches
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import PackedText, TextPacking, text_key
 from ..processes import dealt, speaks, wait

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
-from ..catalogue_index import recency_pooled
+from ..catalogue_texts import recency_pooled
 from ..data.splits import Split
 from ..evaluation import (
     Blend,
