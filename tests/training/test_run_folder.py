@@ -97,5 +97,6 @@ def test_what_a_run_ran_on_is_known(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["examples/train.py", "--items", "my items.csv"])
     ran = json.loads(json.dumps(run_environment()))
     assert ran["command"] == "python examples/train.py --items 'my items.csv'"
-    assert ran["versions"]["torch"] == torch.__version__ and ran["versions"]["rarec_hf"] == rarec_hf.__version__
+    assert ran["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]  # not every wheel says its build
+    assert ran["versions"]["rarec_hf"] == rarec_hf.__version__
     assert torch.cuda.is_available() or f"{torch.get_num_threads()} of " in ran["device"]
