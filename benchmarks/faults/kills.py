@@ -56,9 +56,10 @@ class Launched:
 
     def start(self) -> subprocess.Popen:
         sys.path.insert(0, str(ROOT / "tests"))
-        from tests_support import PROCESSES, one_thread
+        from tests_support import CONFIGURATIONS, one_thread
 
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(PROCESSES)]
+        configuration = str(CONFIGURATIONS / "processes.yaml")
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", configuration]
         script = [str(ROOT / "examples" / "train.py"), *self.job.options, "--output_dir", str(self.job.target)]
         command = [*launch, "--num_processes", str(self.processes), *script]
         with self.job.log.open("ab") as log:
