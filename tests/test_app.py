@@ -130,6 +130,7 @@ def open_page(browser, address):
 def search(page, words: str) -> list[str]:
     """Types and waits until the list is that of the words."""
     page.locator("#rr-search textarea, #rr-search input").fill("")
+    page.locator("#rr-results ul").wait_for(state="detached")  # else a list of the same words is taken for the new one
     page.locator("#rr-search textarea, #rr-search input").press_sequentially(words)
     page.locator(f"#rr-results ul[aria-label='Titles found for “{words}”']").wait_for()
     return page.locator("#rr-results li .rr-title").all_inner_texts()
