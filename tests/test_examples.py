@@ -250,7 +250,9 @@ def test_stored_texts_change_nothing_and_are_read_by_the_next_run(trained, input
     for name, tensor in one.items():
         if name == "score_head.text_whitening":  # directions are found up to their sign
             tensor, other[name] = tensor @ tensor.mT, other[name] @ other[name].mT
-        torch.testing.assert_close(tensor, other[name], atol=2e-4, rtol=1e-3, msg=lambda m, name=name: f"{name}: {m}")
+        # Gains are where a flat curve has its top; one in a thousand was seen between processors
+        rtol = 1e-2 if name == "score_head.gains" else 1e-3
+        torch.testing.assert_close(tensor, other[name], atol=2e-4, rtol=rtol, msg=lambda m, name=name: f"{name}: {m}")
     with pytest.raises(ValueError, match="after_text"):
         run("train.py", *options(inputs, tmp_path / "paper", *store, "--soft_prompt_position", "before_text"))
 
