@@ -29,6 +29,10 @@ MOST_PIECES = 64  # and most processes that hold rows
 _ALIGNED = 16  # rows: every piece of float32 begins at a multiple of 64 bytes
 
 
+class RowsElsewhereError(ValueError):
+    """A catalogue is spread over processes by rows, and what was called needs it whole."""
+
+
 def piece_size(n_items: int) -> int:
     """Rows of every piece of a catalogue but the last, which may have fewer."""
     of_most = -(-n_items // MOST_PIECES)
@@ -99,4 +103,4 @@ def _holders(n_items: int, process: PartialState | None) -> list[int]:
     return [index for index in range(of) for _ in range(index * n_pieces // of, (index + 1) * n_pieces // of)]
 
 
-__all__ = ["in_turn", "piece_size", "pieces", "rows_held", "rows_of_all", "together"]
+__all__ = ["RowsElsewhereError", "in_turn", "piece_size", "pieces", "rows_held", "rows_of_all", "together"]

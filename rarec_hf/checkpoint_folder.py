@@ -104,6 +104,7 @@ class CheckpointFolderMixin(SpreadCatalogueMixin):
         self, folder: Path, include_backbone: bool, push_to_hub: bool, pushing: dict[str, Any], kwargs: dict[str, Any]
     ) -> CommitInfo | None:
         include_code = kwargs.pop("include_code", False)
+        self.id_encoder.need_whole_tables("be saved")
         if self.has_rows_elsewhere and "is_main_process" not in kwargs:
             raise ValueError(
                 "The item representations are spread over processes, which must save them together: expected "
@@ -198,8 +199,9 @@ class CheckpointFolderMixin(SpreadCatalogueMixin):
             pretrained_model_name_or_path (`str`): the folder or repository.
             language_model (`PreTrainedModel`, *optional*): the backbone, if it is loaded already; its fingerprint is
                 checked all the same.
-            by_rows_of (`PartialState`, *optional*): read only this process's rows of the item representations, as
-                after `index_catalogue(by_rows=True)`; every process of `accelerate launch` must load alike.
+            by_rows_of (`PartialState`, *optional*): keep only this process's rows of the item representations, as
+                after `index_catalogue(by_rows=True)`, and of the ID encoder's tables of items; every process of
+                `accelerate launch` must load alike.
             kwargs: `cache_dir`, `token`, `revision`, `local_files_only` find this checkpoint's files, all of one
                 commit whatever is pushed meanwhile (and, but for `revision`, the backbone's); everything else
                 (`dtype`, `device_map`, `quantization_config`, `attn_implementation`, ...) goes to the backbone.
@@ -245,10 +247,12 @@ class CheckpointFolderMixin(SpreadCatalogueMixin):
             trust = {"trust_remote_code": kwargs["trust_remote_code"]} if "trust_remote_code" in kwargs else {}
             model.processor = RARecProcessor.from_pretrained(path, **hub, **trust)
             _check_catalogue(path, model)
+        rows = rows_held(config.id_encoder_config.n_items, by_rows_of) if several(by_rows_of) else None
         if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
-            rows = rows_held(config.id_encoder_config.n_items, by_rows_of) if several(by_rows_of) else None
             if (made := _representations(file, model, state, rows)) is not None:
                 model._catalogue = model.catalogue_of(*made)
+        if rows is not None:
+            model.id_encoder.keep_rows(rows)
         return model.eval()
 
 

@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from .configuration_id_encoders import IDEncoderConfig
 from .objectives import OBJECTIVES, full_cross_entropy
+from .spread_tables import SpreadTablesMixin
 
 
 def catalogue_digest(item_ids: Sequence[str]) -> str:
@@ -43,7 +44,7 @@ class IDEncoderOutput(ModelOutput):
     user_vectors: Tensor | None = None
 
 
-class IDEncoderModel(PreTrainedModel):
+class IDEncoderModel(SpreadTablesMixin, PreTrainedModel):
     """
     Base of the ID encoders; a subclass gives `position_vectors`.
 
@@ -74,6 +75,7 @@ class IDEncoderModel(PreTrainedModel):
 
     def look_up(self, items: Tensor) -> Tensor:
         """Embeddings `(..., hidden_size)` of item indices `(...)`."""
+        self.need_whole_tables()
         if self.lookup_table is None:
             return self.item_embeddings(items)
         return nn.functional.embedding(items, self.lookup_table, sparse=True)
@@ -128,7 +130,8 @@ class IDEncoderModel(PreTrainedModel):
     def item_vectors(self, rows: slice | None = None) -> Tensor:
         """Item vectors `(n_items, width)`, or those of some rows; the width is `hidden_size` unless a type says
         otherwise."""
-        return self.item_embeddings.weight if rows is None else self.item_embeddings.weight[rows]
+        table = self.item_embeddings.weight
+        return table if rows is None and self.rows is None else table[self.held_rows(rows)]
 
     @torch.no_grad()
     def add_items(self, nearest: Tensor, texts: Tensor) -> None:
@@ -140,6 +143,7 @@ class IDEncoderModel(PreTrainedModel):
             texts (`torch.FloatTensor` of shape `(n_new, text_dim)`): the new items' text vectors; only an encoder that
                 reads texts looks at them.
         """
+        self.need_whole_tables()
         table = self.item_embeddings.weight
         vectors = torch.cat([table, table[nearest.to(table.device)].mean(1)])
         self.item_embeddings = nn.Embedding.from_pretrained(vectors, freeze=not table.requires_grad)

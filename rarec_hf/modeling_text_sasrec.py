@@ -28,6 +28,8 @@ class TextSASRecModel(SASRecModel):
     config_class = TextSASRecConfig
     base_model_prefix = "text_sasrec"
 
+    item_tables = (*SASRecModel.item_tables, "texts")
+
     def __init__(self, config: TextSASRecConfig) -> None:
         super().__init__(config)
         self.register_buffer("texts", torch.zeros(config.n_items, config.text_dim))
@@ -103,19 +105,19 @@ class TextSASRecModel(SASRecModel):
     def _measured_rows(self, rows: slice | None = None) -> Tensor:
         """[`measured`] of all items or some rows, in the pieces of the catalogue: the same bits in both."""
         if not self.config.text_metric:
-            return self.texts if rows is None else self.texts[rows]
-        return torch.cat([self.measured(self.texts[part]) for part in self._pieces(rows)])
+            return self.texts if rows is None and self.rows is None else self.texts[self.held_rows(rows)]
+        return torch.cat([self.measured(self.texts[self.held_rows(part)]) for part in self._pieces(rows)])
 
     def _pieces(self, rows: slice | None) -> list[slice]:
-        n_items = len(self.texts)
+        n_items = self.config.n_items
         return pieces(n_items, None if rows is None else range(*rows.indices(n_items))) or [slice(0, 0)]
 
     def candidate_vectors(self, items: Tensor) -> Tensor:
         return torch.cat([self.look_up(items), self.measured(self.texts[items])], -1)
 
     def item_vectors(self, rows: slice | None = None) -> Tensor:
-        table = self.item_embeddings.weight
-        vectors = torch.cat([table[p] + self.text_projection(self.texts[p]) for p in self._pieces(rows)])
+        table, parts = self.item_embeddings.weight, [self.held_rows(part) for part in self._pieces(rows)]
+        vectors = torch.cat([table[part] + self.text_projection(self.texts[part]) for part in parts])
         return torch.cat([vectors, self.all_measured() if rows is None else self._measured_rows(rows)], -1)
 
     def position_vectors(self, history: Tensor) -> Tensor:

@@ -68,8 +68,9 @@ def recommend_to_shards(
         raise ValueError(f"`users_per_shard` and `k` must be at least 1, got {users_per_shard} and {k}.")
     model.check_catalogue(whole=False)
     folder = Path(folder)
+    items = {"items": model.catalogue_in_parts(process)["items"]}
     settings = {
-        "model": weights_digest(model.own_weights() | {"items": model.catalogue_in_parts(process)["items"]}),
+        "model": weights_digest(model.own_weights_in_parts(process) | items),
         "backbone": backbone_identity(model.language_model, model.config.backbone_fingerprint),
         "histories": _digest(user_ids, histories),
         "k": k,

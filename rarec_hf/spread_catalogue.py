@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .backbone_fingerprint import InParts
-from .catalogue_rows import in_turn, rows_of_all
+from .catalogue_rows import RowsElsewhereError, in_turn, rows_held, rows_of_all
 from .model_parts import ModelParts
-from .processes import PartialState
+from .processes import PartialState, several
 
 
 @dataclass
@@ -41,10 +41,6 @@ class Catalogue:
         return f"Catalogue({', '.join(f'{name}={shape}' for name, shape in shapes.items())}{rows})"
 
 
-class RowsElsewhereError(ValueError):
-    """Item representations are spread over processes, and what was called needs them whole."""
-
-
 class SpreadCatalogueMixin(ModelParts):
     """What of a catalogue is in this process, and what comes from the others."""
 
@@ -64,11 +60,19 @@ class SpreadCatalogueMixin(ModelParts):
         kept, rows, process = self._catalogue, self.rows_here, process if self.has_rows_elsewhere else None
         n_items = self.config.id_encoder_config.n_items
 
-        def whole(held: Tensor) -> InParts:
-            parts = partial(in_turn, held, rows, n_items, process)
-            return InParts((n_items, *held.shape[1:]), held.dtype, parts)
+        tensors = {name: getattr(kept, name) for name in ("items", "keys")}
+        return {n: _in_parts(held, rows, n_items, process) for n, held in tensors.items() if held is not None}
 
-        return {name: whole(held) for name in ("items", "keys") if (held := getattr(kept, name)) is not None}
+    def own_weights_in_parts(self, process: PartialState | None) -> dict[str, Tensor | InParts]:
+        """`own_weights`, where the ID encoder's tables are spread too: these in pieces that come to every process. All
+        of them must go through all pieces."""
+        encoder = self.id_encoder
+        weights: dict[str, Tensor | InParts] = dict(self.own_weights())
+        if (rows := encoder.rows) is not None:
+            for name in (f"id_encoder.{table}" for table in encoder.item_tables):
+                if isinstance(held := weights.get(name), Tensor):
+                    weights[name] = _in_parts(held, rows, encoder.config.n_items, process)
+        return weights
 
     def _need_whole_catalogue(self) -> None:
         if self.has_rows_elsewhere:
@@ -89,10 +93,30 @@ class SpreadCatalogueMixin(ModelParts):
         table = rows_of_all(self._catalogue.texts, self._catalogue.rows, items, PartialState())
         return table, places.masked_fill(history < 0, -1)
 
+    def spread_id_encoder(self, process: PartialState) -> None:
+        """
+        Drops the rows of the ID encoder's tables that other processes hold, as `from_pretrained(by_rows_of=)` does.
+        For a catalogue that is indexed by rows; every process must call it. The model can neither be trained nor
+        saved from then on.
+        """
+        if several(process):
+            self.id_encoder.keep_rows(rows_held(self.config.id_encoder_config.n_items, process))
+
+    def _id_vectors(self, history: Tensor, users: Tensor | None) -> Tensor:
+        """The ID encoder's vectors of users; where its tables are spread every process must call it, or
+        [`take_part`]."""
+        encoder = self.id_encoder
+        return (encoder.user_vectors if encoder.rows is None else encoder.user_vectors_of_all)(history, users)
+
     def take_part(self) -> None:
         """What a process without a history does while others represent theirs, where the catalogue is spread."""
+        self.id_encoder.take_part()
         if self.has_rows_elsewhere and self.score_head.uses_text and self.config.pooled_history:
             rows_of_all(self._catalogue.texts, self._catalogue.rows, torch.empty(0, dtype=torch.long), PartialState())
+
+
+def _in_parts(held: Tensor, rows: range, n_items: int, process: PartialState | None) -> InParts:
+    return InParts((n_items, *held.shape[1:]), held.dtype, partial(in_turn, held, rows, n_items, process))
 
 
 __all__ = ["Catalogue", "RowsElsewhereError", "SpreadCatalogueMixin"]

@@ -114,7 +114,45 @@ def held(model) -> int:
     return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
 
 
-def check_files(whole, spread, folder: Path, process) -> None:
+def held_by_encoder(model) -> int:
+    """Bytes of the ID encoder's tables of items in this process, each storage once."""
+    encoder = model.id_encoder
+    tables = [encoder.item_embeddings.weight, *([encoder.texts] if hasattr(encoder, "texts") else [])]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tables}.values())
+
+
+def check_encoder(whole, loaded, piece: int, process) -> None:
+    """The ID encoder's tables are spread too: each process holds its share, and what needs them whole says so."""
+    sizes = catalogue_rows.together((held_by_encoder(loaded), len(loaded.id_encoder.rows)), process)
+    of_whole = held_by_encoder(whole)
+    assert sum(size for size, _ in sizes) == of_whole and sum(n for _, n in sizes) == N_ITEMS
+    assert all(abs(size - of_whole / process.num_processes) <= piece * of_whole / N_ITEMS for size, _ in sizes)
+    rows, history = loaded.id_encoder.rows, torch.tensor([[3, 70, -1], [-1, -1, -1], [5, 6, 71]])
+    vectors = whole.id_encoder.item_vectors()
+    assert loaded.id_encoder.item_vectors(slice(rows.start, rows.stop)).equal(vectors[rows.start : rows.stop])
+    if process.is_main_process:
+        found = loaded.id_encoder.user_vectors_of_all(history)
+        assert found.equal(whole.id_encoder.user_vectors(history))
+    else:
+        loaded.id_encoder.take_part()
+    with pytest.raises(ValueError, match=f"within 0..{N_ITEMS - 1}, got {N_ITEMS}"):
+        loaded.id_encoder.user_vectors_of_all(torch.tensor([[N_ITEMS]]))
+    needed = f"holds {len(rows)} of {N_ITEMS} rows, from row {rows.start}, and cannot "
+    beyond = slice(0, 1) if rows.start else slice(N_ITEMS - 1, N_ITEMS)
+    for what, ask in (
+        ("look items up", lambda: loaded.id_encoder(history)),
+        ("give (all items' vectors|the vectors of items)", loaded.id_encoder.item_vectors),
+        ("give the vectors of items", lambda: loaded.id_encoder.item_vectors(beyond)),
+        ("be saved", lambda: loaded.save_pretrained("nowhere", is_main_process=process.is_main_process)),
+        ("be spread again", lambda: loaded.spread_id_encoder(process)),
+        ("look items up", lambda: loaded.id_encoder.add_items(torch.tensor([[0]]), torch.zeros(1, 6))),
+    ):
+        if not what.startswith("give") or len(rows) < N_ITEMS:
+            with pytest.raises(RowsElsewhereError, match=needed + what):
+                ask()
+
+
+def check_files(whole, spread, folder: Path, piece: int, process) -> None:
     """A spread index is saved as the whole one is, to the byte, loaded by rows, and recommended from."""
     if process.is_main_process:
         whole.save_pretrained(folder / "whole")
@@ -127,6 +165,8 @@ def check_files(whole, spread, folder: Path, process) -> None:
     loaded = RARecForSequentialRecommendation.from_pretrained(folder / "spread", by_rows_of=process)
     assert loaded.rows_here == spread.rows_here and held(loaded) == held(spread)
     assert loaded.catalogue_items(whole=False).equal(spread.catalogue_items(whole=False))
+    check_encoder(whole, loaded, piece, process)
+    check(whole, loaded, process)
     assert loaded.index_catalogue(7, False, process=process, by_rows=True) == 0  # keys came along
     histories, _, of = users()
     firsts = np.unique(of, return_index=True)[1]
@@ -172,7 +212,7 @@ def main(folder: Path) -> None:
         assert sum(size for size, _ in sizes) == held(whole) and sum(n for _, n in sizes) == N_ITEMS
         share = held(whole) / process.num_processes
         assert all(abs(size - share) <= piece * held(whole) / N_ITEMS for size, _ in sizes)  # within a piece
-        check_files(whole, spread, folder / f"{kind}_{whole.config.score}_{piece}", process)
+        check_files(whole, spread, folder / f"{kind}_{whole.config.score}_{piece}", piece, process)
         with pytest.raises(RowsElsewhereError, match=f"holds {len(rows)} of {N_ITEMS}, from row {rows.start}"):
             spread.recommend(["i1"])
     process.wait_for_everyone()
