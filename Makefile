@@ -1,5 +1,6 @@
 # make train   set up everything, train on the embedded example          make train ARGS="--help"
 # make test    set up everything, run the tests                          make test ARGS="-m slow"
+# make zero3   test backbones spread by DeepSpeed, in $(VENV)-zero3
 # make docs    build the site into site/; warnings are errors
 # make lint    check the style and the types, scan tracked files for secrets
 # make audit   ask PyPI's advisories about every pinned version; needs the internet
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip install -c constraints.txt
 # All cores (or OMP_NUM_THREADS): `accelerate launch` alone would set one thread.
 THREADS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 
-.PHONY: train test docs lint audit clean
+.PHONY: train test zero3 docs lint audit clean
 
 train: $(VENV)/.examples
 	@# waiting threads sleep instead of spinning: several times faster where cores are shared
@@ -23,6 +24,12 @@ train: $(VENV)/.examples
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
+
+# In an environment of its own: Accelerate imports DeepSpeed in every process where it is installed.
+zero3:
+	$(MAKE) $(VENV)-zero3/.test VENV=$(VENV)-zero3
+	$(VENV)-zero3/bin/python -m pip install -c constraints.txt -e ".[deepspeed]"
+	$(VENV)-zero3/bin/python -m pytest tests/test_sharded_backbone.py -k zero3 $(ARGS)
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -39,7 +46,7 @@ audit:
 	$(VENV)-audit/bin/pip-audit -r constraints.txt --no-deps --disable-pip --strict
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-zero3 $(VENV)-audit
 
 # The set-up, each step once. torch comes first and alone, so that TORCH_FLAGS touch nothing else.
 $(VENV)/.torch: constraints.txt

@@ -14,6 +14,8 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from .weight_parts import gathered, is_part
+
 logger = logging.get_logger(__name__)
 
 # Of a config: how it was saved and loaded, and what generation and training alone look at
@@ -54,11 +56,10 @@ def weights_fingerprint(model: nn.Module) -> str:
         if parameter.dtype not in PLAIN_DTYPES:
             quantised = True
             continue
-        digest = others if parameter.ndim <= 1 or id(parameter) in embeddings else matrices
-        digest.update(f"{name}{tuple(parameter.shape)}".encode())
-        # Of a sharded one all parts together, for a moment: never the whole backbone
-        values = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
-        digest.update(_sampled_values(values.detach()))
+        values = gathered(parameter)  # one at a time: never the whole backbone
+        digest = others if values.ndim <= 1 or id(parameter) in embeddings else matrices
+        digest.update(f"{name}{tuple(values.shape)}".encode())
+        digest.update(_sampled_values(values))
     return f"v1:{'-' if quantised else matrices.hexdigest()[:16]}:{others.hexdigest()[:16]}"
 
 
@@ -82,7 +83,7 @@ def backbone_identity(model: nn.Module, recorded: str | None = None) -> str:
         recorded (`str`, *optional*): the fingerprint in the model's config, which stands in where weights are not in
             memory, or with other processes.
     """
-    elsewhere = any(parameter.is_meta or hasattr(parameter, "full_tensor") for parameter in model.parameters())
+    elsewhere = any(parameter.is_meta or is_part(parameter) for parameter in model.parameters())
     if recorded is not None and elsewhere:
         weights = recorded
     else:

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from .weight_parts import is_part
+
 _shared: weakref.ref[nn.Module] | None = None
 
 
@@ -24,7 +26,7 @@ class SecondShardedBackboneError(RuntimeError):
 
 def is_sharded(module: nn.Module) -> bool:
     """Whether weights of a module are spread over processes, each holding a part."""
-    return any(hasattr(parameter, "device_mesh") for parameter in module.parameters())
+    return any(is_part(parameter) for parameter in module.parameters())
 
 
 def share_passes(base: nn.Module) -> None:
@@ -56,7 +58,7 @@ def _other_than(base: nn.Module) -> nn.Module | None:
 def announce_pass(base: nn.Module) -> None:
     """Before each pass: the other processes take part, in a pass of their own or in one for nothing."""
     if _shared is not None and _shared() is base:
-        _how_many(1, base)
+        _how_many(1)
 
 
 def finish_passes() -> None:
@@ -67,22 +69,23 @@ def finish_passes() -> None:
     base = None if _shared is None else _shared()
     if base is None:
         return
-    while _how_many(0, base):
-        ids = torch.zeros(1, 1, dtype=torch.long, device=_device(base))
+    while _how_many(0):
+        ids = torch.zeros(1, 1, dtype=torch.long, device=_device())
         with torch.no_grad():
             base(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
 
 
-def _how_many(mine: int, base: nn.Module) -> int:
+def _how_many(mine: int) -> int:
     """How many processes are about to start a pass."""
-    count = torch.tensor(mine, device=_device(base))
+    count = torch.tensor(mine, device=_device())
     dist.all_reduce(count)
     return int(count)
 
 
-def _device(base: nn.Module) -> torch.device:
-    kind = next(p.device_mesh.device_type for p in base.parameters() if hasattr(p, "device_mesh"))
-    return torch.device(kind) if kind == "cpu" else torch.device(kind, torch.accelerator.current_device_index())
+def _device() -> torch.device:
+    from .processes import PartialState  # which takes part in passes itself
+
+    return PartialState().device
 
 
 __all__ = ["SecondShardedBackboneError", "announce_pass", "finish_passes", "is_sharded", "share_passes"]

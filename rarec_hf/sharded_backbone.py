@@ -42,11 +42,7 @@ def load_sharded_backbone(
         ShardingError: `process` does not know of the others, the processes compute elsewhere than Transformers would
             put the parts, or Transformers has no plan for this type.
     """
-    if (started := int(os.environ.get("WORLD_SIZE", 1))) != process.num_processes:
-        raise ShardingError(
-            f"Expected a `PartialState` of all {started} processes that were started, got one of "
-            f"{process.num_processes}. On CPUs make it by `PartialState(cpu=True)`."
-        )
+    check_processes(process)
     if process.num_processes == 1:
         return load_backbone(source, dtype=dtype, **kwargs).requires_grad_(False)
     found = "cpu" if (device := torch.accelerator.current_accelerator()) is None else device.type
@@ -70,6 +66,15 @@ def load_sharded_backbone(
     cast(FSDPModule, backbone).reshard()
     backbone.tie_weights()  # which the pass undid
     return backbone
+
+
+def check_processes(process: PartialState) -> None:
+    """Raises `ShardingError` where `process` does not know of the others that were started."""
+    if (started := int(os.environ.get("WORLD_SIZE", 1))) != process.num_processes:
+        raise ShardingError(
+            f"Expected a `PartialState` of all {started} processes that were started, got one of "
+            f"{process.num_processes}. On CPUs make it by `PartialState(cpu=True)`."
+        )
 
 
 def _each_alone(source: BackboneSource) -> dict[str, str]:
@@ -104,4 +109,4 @@ def _same_everywhere(backbone: PreTrainedModel) -> None:
             previous = module
 
 
-__all__ = ["ShardingError", "load_sharded_backbone"]
+__all__ = ["ShardingError", "check_processes", "load_sharded_backbone"]

@@ -12,6 +12,7 @@ from .backbone_pass import run_backbone
 from .model_parts import ModelParts
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
 from .segments import Segment
+from .weight_parts import part_here
 
 MEANS_BYTES = 2**28  # text-only means of the alignment loss: 11,000 texts of SmolLM2-135M
 
@@ -152,7 +153,7 @@ class TextPassMixin(ModelParts):
 
 def _place(parameter: nn.Parameter) -> int:
     """Where in memory it lies; of a sharded one, the part of this process."""
-    return (parameter.to_local() if hasattr(parameter, "to_local") else parameter).data_ptr()
+    return part_here(parameter).data_ptr()
 
 
 def _keys(ids: Tensor, mask: Tensor) -> list[bytes]:

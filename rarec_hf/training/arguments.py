@@ -158,8 +158,8 @@ class AlignmentArguments:
     )
     shard_backbone: str = _f(
         "none",
-        "Its weights spread over the processes: fsdp2, on their devices; fsdp2_offload, in main memory. What a "
-        "configuration of `accelerate launch` with FSDP2 says is taken.",
+        "Its weights spread over the processes: fsdp2, on their devices; fsdp2_offload, in main memory; zero3, by "
+        "DeepSpeed. What a configuration of `accelerate launch` says is taken.",
         choices=["none", *SHARDINGS],
     )
     fp32: bool = _f(False, "Same as --backbone_dtype float32; all else is float32 anyway.")

@@ -14,6 +14,7 @@ from ..modeling_rarec import RARecForSequentialRecommendation
 from ..packed_texts import TextPacking, text_key
 from ..processing_rarec import RARecProcessor
 from ..token_texts import padded_texts
+from ..weight_parts import part_here
 from .arguments import AlignmentArguments, RARecTrainingArguments
 
 SAMPLED_USERS = 300
@@ -104,7 +105,7 @@ def estimate(
         "evaluation": round(n_test_users * (test_tokens + readout["user"])),
     }
     element = torch.empty((), dtype=model.backbone.dtype).element_size()
-    weights = sum((p.to_local() if hasattr(p, "to_local") else p).nbytes for p in model.parameters())
+    weights = sum(part_here(p).nbytes for p in model.parameters())
     width = TextPacking(model.spec).width
     batch = arguments.encode_batch_size * round(max(test_tokens, mean_item))
     catalogue = len(items) * (model.score_head.width + model.config.id_encoder_config.hidden_size) * 4

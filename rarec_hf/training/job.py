@@ -20,6 +20,7 @@ from ..modeling_sasrec import SASRecConfig, SASRecModel
 from ..processes import wait
 from ..processing_rarec import RARecProcessor
 from ..sharded_backbone import load_sharded_backbone
+from ..zero3_backbone import load_zero3_backbone
 from .alignment_stage import align, drawn_targets, gain_targets
 from .arguments import AlignmentArguments, DataArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
@@ -93,8 +94,11 @@ def build_model(
     source = resolve_backbone(arguments.backbone, revision=arguments.backbone_revision)
     dtype, reason = choose_dtype(arguments.backbone_dtype)
     if backbone is None and arguments.shard_backbone != "none":
-        offload = arguments.shard_backbone == "fsdp2_offload"
-        backbone = load_sharded_backbone(source, process := PartialState(), dtype, offload)
+        process = PartialState()
+        if arguments.shard_backbone == "zero3":
+            backbone = load_zero3_backbone(source, process, dtype)
+        else:
+            backbone = load_sharded_backbone(source, process, dtype, arguments.shard_backbone == "fsdp2_offload")
         reason += f", sharded over {process.num_processes} processes"
     elif backbone is None:
         backbone = load_backbone(source, dtype=dtype)
