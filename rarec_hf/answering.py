@@ -88,7 +88,7 @@ class AnsweringMixin(TextPassMixin):
                 inputs = processor.user_inputs([histories[r] for r in rows], limit, of_rows, known)
                 inputs = self._inputs_to_device(inputs)
                 history, readout = inputs["history"], inputs["user_readout_ids"]
-                vectors = self._id_vectors(history, inputs.get("users"))
+                vectors = self.id_encoder.user_vectors_of_all(history, inputs.get("users"))
                 if one_pass:
                     state = self._read_users(mine, readout, vectors).float()
                 else:

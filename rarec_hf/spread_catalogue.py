@@ -102,12 +102,6 @@ class SpreadCatalogueMixin(ModelParts):
         if several(process):
             self.id_encoder.keep_rows(rows_held(self.config.id_encoder_config.n_items, process))
 
-    def _id_vectors(self, history: Tensor, users: Tensor | None) -> Tensor:
-        """The ID encoder's vectors of users; where its tables are spread every process must call it, or
-        [`take_part`]."""
-        encoder = self.id_encoder
-        return (encoder.user_vectors if encoder.rows is None else encoder.user_vectors_of_all)(history, users)
-
     def take_part(self) -> None:
         """What a process without a history does while others represent theirs, where the catalogue is spread."""
         self.id_encoder.take_part()

@@ -73,11 +73,14 @@ class SpreadTablesMixin(_Encoder):
 
     def user_vectors_of_all(self, history: Tensor, users: Tensor | None = None) -> Tensor:
         """
-        `user_vectors`, to the bit, where the tables are spread. Every process must call it, or [`take_part`].
+        `user_vectors`, to the bit, also where the tables are spread: there every process must call it, or
+        [`take_part`].
 
         Args:
             history (`torch.LongTensor` of shape `(batch, length)`): right-padded with -1.
         """
+        if self.rows is None:
+            return self.user_vectors(history, users)
         items, places = history.clamp(min=0).unique(return_inverse=True)
         if int(items[-1]) >= self.config.n_items:
             raise ValueError(f"Item indices must be within 0..{self.config.n_items - 1}, got {int(items[-1])}.")

@@ -49,19 +49,21 @@ def test_the_main_job_killed_and_given_again(inputs, tmp_path, configuration):
 
     one, other = (load_file(folder / "model.safetensors") for folder in (whole, spread))
     assert one.keys() == other.keys() and not any(name.startswith("language_model") for name in other)
-    if configuration == "zero3.yaml":  # whose gradients are equal to float tolerance
-        for name, tensor in one.items():
-            torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=1e-3)
-    else:
-        assert all(one[name].equal(other[name]) for name in one)
-        for name in ("item_representations.safetensors", "recommendation_samples.md"):
-            assert (whole / name).read_bytes() == (spread / name).read_bytes(), name
-    pd.testing.assert_frame_equal(pd.read_parquet(whole / "ranks.parquet"), pd.read_parquet(spread / "ranks.parquet"))
     logs = [
         [line.get("loss", line.get("eval_ndcg@10")) for line in json.loads(state.read_text("utf-8"))["log_history"]]
         for state in (folder / "checkpoints" / "checkpoint-6" / "trainer_state.json" for folder in (whole, spread))
     ]
-    assert logs[0] == pytest.approx(logs[1], rel=0 if configuration == "fsdp2_cpu.yaml" else 1e-4) and len(logs[0]) > 4
+    assert len(logs[0]) > 4
+    if configuration == "zero3.yaml":  # whose gradients are equal to float tolerance
+        assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+        for name, tensor in one.items():
+            torch.testing.assert_close(other[name], tensor, atol=1e-5, rtol=1e-3)
+    else:
+        assert logs[0] == logs[1]
+        assert all(one[name].equal(other[name]) for name in one)
+        for name in ("item_representations.safetensors", "recommendation_samples.md"):
+            assert (whole / name).read_bytes() == (spread / name).read_bytes(), name
+    pd.testing.assert_frame_equal(pd.read_parquet(whole / "ranks.parquet"), pd.read_parquet(spread / "ranks.parquet"))
     size = (whole / "checkpoints" / "checkpoint-6" / "model.safetensors").stat().st_size
     assert (spread / "checkpoints" / "checkpoint-6" / "model.safetensors").stat().st_size == size
     loaded = RARecForSequentialRecommendation.from_pretrained(spread)
@@ -115,9 +117,8 @@ def test_configurations_are_what_they_say(monkeypatch, path):
     for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", *(n for n in os.environ if n.startswith("FSDP_"))):
         monkeypatch.delenv(name, raising=False)
     if arguments.use_deepspeed:
-        arguments.deepspeed_fields_from_accelerate_config = ",".join(
-            content["deepspeed_config"]
-        )  # as its launcher does
+        # As its launcher does
+        arguments.deepspeed_fields_from_accelerate_config = ",".join(content["deepspeed_config"])
         prepared = prepare_deepspeed_cmd_env(arguments)[1]
     else:
         prepared = prepare_multi_gpu_env(arguments)
