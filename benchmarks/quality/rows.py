@@ -41,16 +41,15 @@ WIDE = {
     "encoder_patience": 3,
 }
 WEIGHTED_WIDE = WIDE | {"encoder_weighted_negatives": True}
-TEXT = SPARSE | {
+TEXT = {
     "encoder_type": "text_sasrec",
-    "encoder_text_gain": 5.0,
     "encoder_text_metric": True,
-    "encoder_id_dropout": 0.3,
-    "encoder_epochs": 4,  # at least
-    "encoder_patience": 4,
     "encoder_lr_scheduler": "cosine",
 }
-TEXT_STEPS = 3600  # up to so many: with 1,200, NDCG@10 on Books' validation was a third lower
+SPARSE_TEXT = SPARSE | TEXT | {"encoder_text_gain": 5.0, "encoder_id_dropout": 0.3}
+WIDE_TEXT = WEIGHTED_WIDE | TEXT | {"encoder_text_gain": 1.0}
+TEXT_WINDOWS = 460_800  # 3,600 batches of 128: with a third of it, NDCG@10 on Books' validation was a third lower
+TEXT_EPOCHS = (4, 40)  # at least, at most
 COMIREC = {
     "encoder_type": "comirec",
     "encoder_dropout": 0.3,
@@ -108,12 +107,17 @@ def comirec(world: World, seed: int):
 
 def text_sasrec(world: World, source: str, seed: int, all_users: bool = True):
     windows = -(-world.split.train_ends[world.users] // EncoderArguments().encoder_max_history).sum()
-    most = min(40, max(TEXT["encoder_epochs"], round(TEXT_STEPS * TEXT["encoder_batch_size"] / windows)))
+    least, most = TEXT_EPOCHS
+    longest = min(most, max(least, round(TEXT_WINDOWS / windows)))
     # So many epochs may overfit, on few users above all: shorter trainings stand to choose too
-    lengths = sorted({max(TEXT["encoder_epochs"], round(most / part)) for part in (1, 3, 10)}, reverse=True)
-    recipes = [TEXT | {"encoder_epochs": epochs, "encoder_patience": epochs} for epochs in lengths]
+    lengths = sorted({max(least, round(longest / part)) for part in (1, 3, 10)}, reverse=True)
+    recipes = [_of_length(SPARSE_TEXT, epochs) for epochs in lengths] + [_of_length(WIDE_TEXT, longest)]
     texts = world.text_vectors(source)
     return world.encoder(f"text_sasrec_{source}", recipes, seed, texts, all_users, stretched=False)
+
+
+def _of_length(recipe: dict, epochs: int) -> dict:
+    return recipe | {"encoder_epochs": epochs, "encoder_patience": epochs}
 
 
 def _plain(make) -> Callable:

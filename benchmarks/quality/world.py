@@ -251,48 +251,47 @@ class World:
                 for recipe in recipes
             ]
         part = [] if self.settings.fraction == 1 else [self.settings.fraction]
-        content = hashlib.sha256(json.dumps([recipes, all_users, *part]).encode()).hexdigest()[:8]
-        folder = self.cache / f"{name}-{content}-seed{seed}"
-        if not (folder / "facts.json").exists():
-            final, self.final = self.final, False  # what is chosen by validation may not have seen it
-            try:
-                self._choose(folder, recipes, seed, texts, all_users)
-            finally:
-                self.final = final
-        facts = json.loads((folder / "facts.json").read_text("utf-8"))
+        final, self.final = self.final, False  # what is chosen by validation may not have seen it
+        try:
+            tried = [self._tried(name, recipe, part, seed, texts, all_users) for recipe in recipes]
+        finally:
+            self.final = final
+        folder, best = max(tried, key=lambda one: max(one[1]["validation_ndcg@10"]))
         if self.final:
-            folder = folder.with_name(f"{folder.name}-final-{facts['epochs']:g}")
+            folder = folder.with_name(f"{folder.name}-final-{best['epochs']:g}")
             if not (folder / "facts.json").exists():
-                self._refit(folder, facts, seed, texts, all_users)
-            facts = json.loads((folder / "facts.json").read_text("utf-8"))
+                start = time.perf_counter()
+                arguments = EncoderArguments(**best["recipe"] | {"encoder_epochs": best["epochs"]})
+                encoder, _ = self._train(arguments, seed, texts, all_users, None)
+                _save(folder, encoder, best | {"seconds": round(time.perf_counter() - start, 1)})
+        last = json.loads((folder / "facts.json").read_text("utf-8"))["seconds"] if self.final else 0.0
+        facts = best | {
+            "tried": [{key: facts[key] for key in ("recipe", "validation_ndcg@10")} for _, facts in tried],
+            "validation_ndcg@10": max(best["validation_ndcg@10"]),
+            "seconds": round(sum(facts["seconds"] for _, facts in tried) + last, 1),
+        }
         model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
         return ID_ENCODERS[model_type].from_pretrained(folder).to(self.device).eval(), facts
 
-    def _choose(self, folder: Path, recipes: list[dict], seed: int, texts: Tensor | None, all_users: bool) -> None:
-        best, tried, start = None, [], time.perf_counter()
-        validation = self.validation(None if all_users else self.split.encoder_users)
-        for recipe in recipes:
+    def _tried(
+        self, name: str, recipe: dict, part: list, seed: int, texts: Tensor | None, all_users: bool
+    ) -> tuple[Path, dict]:
+        """The folder of one recipe's best epoch, and facts; each is kept by itself."""
+        content = hashlib.sha256(json.dumps([recipe, all_users, *part], sort_keys=True).encode()).hexdigest()[:8]
+        folder = self.cache / f"{name}-{content}-seed{seed}"
+        if not (folder / "facts.json").exists():
+            start = time.perf_counter()
+            validation = self.validation(None if all_users else self.split.encoder_users)
             encoder, log = self._train(EncoderArguments(**recipe), seed, texts, all_users, validation)
-            curve = [entry["eval_ndcg@10"] for entry in log if "eval_ndcg@10" in entry]
-            tried.append({"recipe": recipe, "validation_ndcg@10": [round(value, 4) for value in curve]})
-            if best is None or max(curve) > best[0]:
-                best = (max(curve), encoder, recipe, best_epoch(log))
-        facts = {
-            "recipe": best[2],
-            "tried": tried,
-            "validation_ndcg@10": round(best[0], 4),
-            "epochs": best[3],
-            "parameters": sum(p.numel() for p in best[1].parameters()),
-            "seconds": round(time.perf_counter() - start, 1),
-        }
-        _save(folder, best[1], facts)
-
-    def _refit(self, folder: Path, facts: dict, seed: int, texts: Tensor | None, all_users: bool) -> None:
-        start = time.perf_counter()
-        arguments = EncoderArguments(**facts["recipe"] | {"encoder_epochs": facts["epochs"]})
-        encoder, _ = self._train(arguments, seed, texts, all_users, None)
-        seconds = round(facts["seconds"] + time.perf_counter() - start, 1)
-        _save(folder, encoder, facts | {"seconds": seconds})
+            facts = {
+                "recipe": recipe,
+                "validation_ndcg@10": [round(entry["eval_ndcg@10"], 4) for entry in log if "eval_ndcg@10" in entry],
+                "epochs": best_epoch(log),
+                "parameters": sum(p.numel() for p in encoder.parameters()),
+                "seconds": round(time.perf_counter() - start, 1),
+            }
+            _save(folder, encoder, facts)
+        return folder, json.loads((folder / "facts.json").read_text("utf-8"))
 
     def _train(self, arguments: EncoderArguments, seed: int, texts: Tensor | None, all_users: bool, validation):
         with tempfile.TemporaryDirectory() as work:
