@@ -62,8 +62,11 @@ def test_options_take_effect(slim):
     assert model.soft_prompts["user"].projector.weight.dtype == torch.float32
 
 
+linear = pytest.param("qwen3_next", marks=pytest.mark.slow)  # fifteen seconds each without its kernels
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "gpt2", "deepseek_v3", "qwen3_next"])
+@pytest.mark.parametrize("model_type", ["llama", "gemma3_text", "gpt2", "deepseek_v3", linear])
 def test_low_precision_backbones_carry_fp32_soft_prompts(model_type, dtype):
     """States near those of fp32, gradients in fp32 and finite."""
     full = wrapped(tiny_model(model_type))

@@ -34,7 +34,10 @@ OPTIONS = [
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="wants DeepSpeed: `make zero3`")
 
 
-@pytest.mark.parametrize("configuration", ["fsdp2_cpu.yaml", pytest.param("zero3.yaml", marks=needs_deepspeed)])
+fsdp2 = pytest.param("fsdp2_cpu.yaml", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("configuration", [fsdp2, pytest.param("zero3.yaml", marks=needs_deepspeed)])
 def test_the_main_job_killed_and_given_again(inputs, tmp_path, configuration):
     options = ["--interactions", str(inputs / "events.csv"), "--items", str(inputs / "items.jsonl"), *OPTIONS]
     options += ["--backbone", str(inputs / "backbone"), "--output_dir"]

@@ -80,6 +80,7 @@ def test_what_is_in_no_list_is_not_found_at_any_k():
             assert load_metric("mrr").compute(predictions=lists, references=targets) == {"mrr": 0.0}
 
 
+@pytest.mark.slow  # ranx compiles itself first
 @pytest.mark.parametrize("seed", range(3))
 def test_lists_agree_with_ranx(seed):
     ranx = pytest.importorskip("ranx")
