@@ -1,6 +1,8 @@
 """What `test_spread_catalogue.py` runs in several processes: item representations by rows beside the whole index.
 
-python -m torch.distributed.run --nproc_per_node 2 tests/catalogue_worker.py FOLDER
+python -m torch.distributed.run --nproc_per_node 2 tests/catalogue_worker.py FOLDER [fsdp2|zero3]
+
+With the last word the spread model's backbone is spread as well.
 """
 
 import sys
@@ -27,10 +29,15 @@ from rarec_hf import (
 )
 from rarec_hf.checkpoint_folder import REPRESENTATIONS_FILE
 from rarec_hf.evaluation import TopItemsRecorder, rank_targets
+from rarec_hf.joint_passes import is_sharded
+from rarec_hf.processes import wait
 from rarec_hf.recommendation_shards import recommend_to_shards
+from rarec_hf.sharded_backbone import load_sharded_backbone
 from rarec_hf.spread_catalogue import RowsElsewhereError
+from rarec_hf.zero3_backbone import load_zero3_backbone
 
 N_ITEMS, N_USERS = 75, 13  # pieces of 16 rows, the last of 11; in the last round some processes have no batch
+SHARDED = {"fsdp2": load_sharded_backbone, "zero3": load_zero3_backbone}
 TWINS = (5, 6, 17, 71)  # of one text and one ID vector: equal scores, in several processes
 
 
@@ -57,10 +64,11 @@ def encoder_of(kind: str):
     return encoder.eval()
 
 
-def model_of(address: str, kind: str, **config) -> RARecForSequentialRecommendation:
+def model_of(address: str, kind: str, backbone=None, **config) -> RARecForSequentialRecommendation:
     source = resolve_backbone(address)
+    backbone = load_backbone(source, dtype=torch.float32) if backbone is None else backbone
     model = RARecForSequentialRecommendation.from_backbone(
-        load_backbone(source, dtype=torch.float32), encoder_of(kind), backbone_address=source.address, **config
+        backbone, encoder_of(kind), backbone_address=source.address, **config
     )
     redraw(model.soft_prompts, 5, std=0.4)
     redraw(model.score_head, 7, std=0.3)
@@ -187,9 +195,28 @@ def check_files(whole, spread, folder: Path, piece: int, process) -> None:
     assert {p.name: p.read_bytes() for p in together.iterdir()} == contents[0]
 
 
-def main(folder: Path) -> None:
+def check_with_a_sharded_backbone(address: str, backbone, process) -> None:
+    """Item representations, the ID encoder's tables and the backbone are all in parts."""
+    catalogue_rows.SMALLEST_PIECE = 16
+    for kind, position in (("text", "after_text"), ("sasrec", "before_text")):
+        config = {"score": "encoder_plus_llm", "soft_prompt_position": position, "text_dim": 6, "context_length": 2}
+        whole, spread = (model_of(address, kind, part, **config) for part in (None, backbone))
+        whole.index_catalogue(7, False)
+        assert spread.index_catalogue(7, False, process=process, by_rows=True) == N_ITEMS
+        rows = spread.rows_here
+        assert spread.catalogue_items(whole=False).equal(whole.catalogue_items()[rows.start : rows.stop])
+        spread.spread_id_encoder(process)
+        assert is_sharded(spread.language_model) and 0 < len(spread.id_encoder.rows) < N_ITEMS
+        check(whole, spread, process)
+    wait(process)
+
+
+def main(folder: Path, sharded_by: str | None = None) -> None:
     process = PartialState(cpu=True)
     address = str(folder / "backbone")
+    if sharded_by:
+        check_with_a_sharded_backbone(address, SHARDED[sharded_by](address, process, torch.float32), process)
+        return
     for kind, piece, config in (
         ("sasrec", 16, {"score": "encoder_plus_llm"}),
         ("text", 16, {"score": "encoder_plus_llm", "soft_prompt_position": "before_text"}),
@@ -219,4 +246,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

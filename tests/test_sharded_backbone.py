@@ -107,6 +107,14 @@ def test_each_process_holds_its_part_and_helps_the_other(tmp_path, by):
     launch(2, ROOT / "tests" / "sharded_worker.py", str(tmp_path), by, timeout=600)
 
 
+@pytest.mark.parametrize(
+    "by", [pytest.param("fsdp2", marks=pytest.mark.slow), pytest.param("zero3", marks=needs_deepspeed)]
+)
+def test_beside_a_catalogue_by_rows(tmp_path, by):
+    save_tiny_backbone(tmp_path / "backbone")
+    launch(2, ROOT / "tests" / "catalogue_worker.py", str(tmp_path), by, timeout=600)
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGURATIONS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_configurations_are_what_they_say(monkeypatch, path):
     """By Accelerate's own loader and launcher, as far as the environment of a process."""
