@@ -257,6 +257,7 @@ class World:
         finally:
             self.final = final
         folder, best = max(tried, key=lambda one: max(one[1]["validation_ndcg@10"]))
+        seconds = [facts["seconds"] for _, facts in tried]
         if self.final:
             folder = folder.with_name(f"{folder.name}-final-{best['epochs']:g}")
             if not (folder / "facts.json").exists():
@@ -264,11 +265,11 @@ class World:
                 arguments = EncoderArguments(**best["recipe"] | {"encoder_epochs": best["epochs"]})
                 encoder, _ = self._train(arguments, seed, texts, all_users, None)
                 _save(folder, encoder, best | {"seconds": round(time.perf_counter() - start, 1)})
-        last = json.loads((folder / "facts.json").read_text("utf-8"))["seconds"] if self.final else 0.0
+            seconds.append(json.loads((folder / "facts.json").read_text("utf-8"))["seconds"])
         facts = best | {
             "tried": [{key: facts[key] for key in ("recipe", "validation_ndcg@10")} for _, facts in tried],
             "validation_ndcg@10": max(best["validation_ndcg@10"]),
-            "seconds": round(sum(facts["seconds"] for _, facts in tried) + last, 1),
+            "seconds": round(sum(seconds), 1),
         }
         model_type = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
         return ID_ENCODERS[model_type].from_pretrained(folder).to(self.device).eval(), facts
