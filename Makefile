@@ -6,6 +6,7 @@
 # make audit   ask PyPI's advisories about every pinned version; needs the internet
 # make clean   remove the virtual environment
 #
+# TESTERS: test files that run side by side; 0 runs all in one process, which `--pdb` needs.
 # TORCH_FLAGS: more flags for installing torch, such as the `--index-url` of PyTorch's own CPU-only wheels.
 
 PYTHON ?= python3
@@ -15,6 +16,8 @@ PIP := $(BIN)/python -m pip install -c constraints.txt
 # All cores (or OMP_NUM_THREADS): `accelerate launch` alone would set one thread.
 THREADS ?= $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
 
+TESTERS ?= 2
+
 .PHONY: train test zero3 docs lint audit clean
 
 train: $(VENV)/.examples
@@ -22,8 +25,9 @@ train: $(VENV)/.examples
 	OMP_WAIT_POLICY=passive $(BIN)/accelerate launch --config_file examples/accelerate_configs/cpu.yaml \
 		--num_cpu_threads_per_process $(THREADS) examples/train.py $(ARGS)
 
+# Tiny models gain nothing from a second thread. Files go out in their order, as the longest is one of a single test.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # In an environment of its own: Accelerate imports DeepSpeed in every process where it is installed.
 zero3:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from hub_client import ME, log_in
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, TrainingArguments
@@ -283,6 +284,14 @@ def test_every_requirement_is_pinned_to_one_version():
     asked = {plain(line) for line in requirements("install_requires")}
     unpinned = sorted(asked - pinned)
     assert not unpinned, f"no version in constraints.txt: {unpinned}"
+
+
+def test_what_github_runs_is_what_the_makefile_has():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)[1].split()
+    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert workflow["permissions"] == {"contents": "read"} and {".ci/run", "make audit"} <= set(commands)
+    assert all(command == ".ci/run" or command.removeprefix("make ") in targets for command in commands), commands
 
 
 def test_nothing_is_installed_from_an_address():

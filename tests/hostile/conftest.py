@@ -3,11 +3,22 @@
 import json
 from pathlib import Path
 
+import pytest
 from hostile_cases import TALLY
 
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--tally", type=Path, help="Where to write how the hostile cases ended, for `benchmarks.faults`.")
+
+
+def pytest_sessionfinish(session) -> None:
+    if hasattr(session.config, "workeroutput"):  # one of several processes of pytest-xdist
+        session.config.workeroutput["hostile_cases"] = dict(TALLY)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node) -> None:
+    TALLY.update(getattr(node, "workeroutput", {}).get("hostile_cases", {}))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
