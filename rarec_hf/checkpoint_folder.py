@@ -10,26 +10,32 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from huggingface_hub import CommitInfo, ResolvedRevision, is_offline_mode, try_to_load_from_cache
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import CommitInfo
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
-from transformers.utils.hub import get_checkpoint_shard_files, hf_api, resolve_revision
+from transformers.utils import logging
+from transformers.utils.hub import resolve_revision
 
 from .backbone_fingerprint import check_config, check_fingerprint, weights_digest, weights_fingerprint
-from .backbone_source import load_backbone
-from .backbone_wheel import BackboneNotFoundError
 from .catalogue_rows import rows_held
-from .checkpoint_checks import check_shard_names, check_sizes, read_weights
-from .hub_upload import NEVER_UPLOADED, HubPush, file_states, ignore_in_uploads
+from .checkpoint_checks import check_sizes
+from .checkpoint_reading import (
+    BACKBONE_FOLDER,
+    check_item_table,
+    find_file,
+    own_backbone,
+    own_weights_of,
+    read_config,
+    representations_of,
+)
+from .hub_upload import HubPush, file_states, ignore_in_uploads
 from .id_encoder import catalogue_digest
 from .joint_passes import is_sharded
 from .processes import PartialState, several
 from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
 from .remote_code import code_beside
-from .rows_file import opened_in_parts, rows_of_file, write_in_parts
+from .rows_file import write_in_parts
 from .spread_catalogue import SpreadCatalogueMixin
 from .whole_files import replacing
 
@@ -39,7 +45,6 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 REPRESENTATIONS_FILE = "item_representations.safetensors"
-BACKBONE_FOLDER = "backbone"
 BACKBONE_PREFIX = "language_model."
 # What one save leaves and another may not: a push deletes an earlier one's from the repository
 OWNED_FILES = ("model*.safetensors", "model.safetensors.index.json", REPRESENTATIONS_FILE, f"{BACKBONE_FOLDER}/*")
@@ -217,11 +222,11 @@ class CheckpointFolderMixin(SpreadCatalogueMixin):
         kwargs.pop("adapter_kwargs", None)  # `AutoModel`'s, with the revision of this repository, not the backbone's
         asked = {name: hub[name] for name in ("token", "local_files_only", "cache_dir") if name in hub}
         hub["revision"] = resolve_revision(path, hub.get("revision"), **asked)
-        config = config or _config(cls.config_class, path, hub)
-        state = _weights(path, hub)
+        config = config or read_config(cls.config_class, path, hub)
+        state = own_weights_of(path, hub)
         check_sizes(config, state, path)
         if language_model is None:
-            language_model = _load_own_backbone(path, config, hub, kwargs)
+            language_model = own_backbone(path, config, hub, kwargs)
         if config.backbone_fingerprint is not None:
             check_fingerprint(config.backbone_fingerprint, language_model, config.backbone_address or path)
         if config.text_config is not None:
@@ -243,123 +248,17 @@ class CheckpointFolderMixin(SpreadCatalogueMixin):
             if name != "language_model":
                 module.to(device)
         model.id_scale = model.id_scale.to(device)
-        if _file(path, ITEMS_FILE, hub) is not None:
+        if find_file(path, ITEMS_FILE, hub) is not None:
             trust = {"trust_remote_code": kwargs["trust_remote_code"]} if "trust_remote_code" in kwargs else {}
             model.processor = RARecProcessor.from_pretrained(path, **hub, **trust)
-            _check_catalogue(path, model)
+            check_item_table(path, model)
         rows = rows_held(config.id_encoder_config.n_items, by_rows_of) if several(by_rows_of) else None
-        if (file := _file(path, REPRESENTATIONS_FILE, hub)) is not None:
-            if (made := _representations(file, model, state, rows)) is not None:
+        if (file := find_file(path, REPRESENTATIONS_FILE, hub)) is not None:
+            if (made := representations_of(file, model, state, rows)) is not None:
                 model._catalogue = model.catalogue_of(*made)
         if rows is not None:
             model.id_encoder.keep_rows(rows)
         return model.eval()
 
 
-def _file(path: str, name: str, hub: dict[str, Any], required: bool = False) -> str | None:
-    """A file of the folder or repository; None if it has none of that name, an error if that cannot be known."""
-    file = cached_file(path, name, **hub, _raise_exceptions_for_missing_entries=required)
-    revision = hub.get("revision")
-    if file is None and isinstance(revision, ResolvedRevision) and not hub.get("local_files_only"):
-        # Not found, or not reached? Only what is known to be missing is recorded as such
-        name_there = f"{hub['subfolder']}/{name}" if hub.get("subfolder") else name
-        known = try_to_load_from_cache(path, name_there, cache_dir=hub.get("cache_dir"), revision=revision.resolved)
-        if known is None and not is_offline_mode():
-            raise OSError(f"The Hub could not be asked whether {path} has a file named {name}. Load it again.")
-    return file
-
-
-def _config(config_class: Any, path: str, hub: dict[str, Any]) -> Any:
-    try:
-        return config_class.from_pretrained(path, **hub)
-    except (OSError, ValueError, StrictDataclassError):
-        raise
-    except Exception as error:  # what transformers does with fields of its own, such as `dtype`
-        raise ValueError(f"The config.json of {path} cannot be read: {type(error).__name__}, {error}.") from error
-
-
-def _check_catalogue(path: str, model: Any) -> None:
-    """Refuses an item table of another catalogue, or in another order: every answer would name other items."""
-    known, item_ids = model.config.id_encoder_config.catalogue, model.processor.item_ids
-    if known is not None and catalogue_digest(item_ids) != known:
-        raise ValueError(
-            f"{path}: the item ids of {ITEMS_FILE}, {len(item_ids)} of them, are others than the ID encoder's vectors "
-            "are of, or in another order. The files belong to different runs, or the folder is damaged; save or "
-            "download it again."
-        )
-
-
-def _weights(path: str, hub: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of `model.safetensors`, or of the shards that `max_shard_size` made of it."""
-    if (file := _file(path, SAFE_WEIGHTS_NAME, hub)) is not None:
-        return read_weights(file)
-    if (index := _file(path, SAFE_WEIGHTS_INDEX_NAME, hub)) is None:
-        return read_weights(_file(path, SAFE_WEIGHTS_NAME, hub, required=True))
-    check_shard_names(index)
-    shards, _ = get_checkpoint_shard_files(path, index, **hub)
-    return {name: tensor for shard in shards for name, tensor in read_weights(shard).items()}
-
-
-def _representations(
-    file: str, model: PreTrainedModel, state: dict[str, Tensor], rows: range | None = None
-) -> tuple[Tensor, Tensor | None, range | None] | None:
-    """
-    Item representations and what they were made of, all or some rows, and which rows. None, with a warning, if they do
-    not fit these weights: Trainer pushes new weights into a repository that holds an earlier run's.
-    """
-    found: Any = read_weights(file) if rows is None else None
-    with opened_in_parts(file) as (parts, slices, metadata):
-        if found is None:  # all of it is looked at, and never whole
-            found, read = parts, {name: rows_of_file(slices, name, rows) for name in ("items", "keys")}
-        else:
-            read = found
-        problem = _problem(found, metadata, model, state)
-    if problem is None:
-        return read["items"], read.get("keys"), rows
-    logger.warning(
-        f"{file} {problem}: it is left aside. Call `index_catalogue()` before recommending, and save or push again."
-    )
-    return None
-
-
-def _problem(found: Any, metadata: dict[str, str], model: PreTrainedModel, state: dict[str, Tensor]) -> str | None:
-    """Why item representations do not fit these weights."""
-    made_by, _, digest = metadata.get("made_by", "").partition(" ")
-    expected = (model.config.id_encoder_config.n_items, model.score_head.width)
-    shape = tuple(found["items"].shape) if "items" in found else (0,)
-    if shape != expected:
-        problem = f"holds {shape}, expected {expected}"
-    elif made_by != weights_digest(state):
-        problem = f"was made by other weights ({made_by}) than those of {SAFE_WEIGHTS_NAME} ({weights_digest(state)})"
-    elif digest and digest != weights_digest(found):  # none in earlier files
-        problem = "is damaged: its content has another digest than when it was saved"
-    else:
-        problem = None
-    return problem
-
-
-def _load_own_backbone(path: str, config: Any, hub: dict[str, Any], kwargs: dict[str, Any]) -> PreTrainedModel:
-    """A full folder's own backbone, else the one at the recorded address."""
-    shared = {name: hub[name] for name in ("cache_dir", "token", "local_files_only") if name in hub}
-    if (file := _file(path, f"{BACKBONE_FOLDER}/config.json", hub)) is not None:
-        if not os.path.isdir(path):
-            inner = f"{hub['subfolder']}/{BACKBONE_FOLDER}" if hub.get("subfolder") else BACKBONE_FOLDER
-            wanted = {"allow_patterns": f"{inner}/*", "ignore_patterns": list(NEVER_UPLOADED)}
-            hf_api().snapshot_download(path, revision=hub.get("revision"), **wanted, **shared)
-        options = {"use_safetensors": True, "bidirectional": config.bidirectional} | kwargs
-        return load_backbone(str(Path(file).parent), **options)
-    if config.backbone_address is None:
-        raise ValueError(
-            f"{path} is slim and does not say where its backbone is (`backbone_address`). Load that backbone and pass "
-            "it as `language_model=`."
-        )
-    try:
-        return load_backbone(config.backbone_address, bidirectional=config.bidirectional, **shared, **kwargs)
-    except BackboneNotFoundError as error:
-        raise BackboneNotFoundError(
-            f"{path} is slim: its backbone's weights are elsewhere. {error} Or pass that backbone, loaded, as "
-            "`language_model=`; whoever pushed the model can add it with `include_backbone=True`."
-        ) from error
-
-
-__all__ = ["BACKBONE_FOLDER", "OWNED_FILES", "REPRESENTATIONS_FILE", "CheckpointFolderMixin"]
+__all__ = ["OWNED_FILES", "REPRESENTATIONS_FILE", "CheckpointFolderMixin"]

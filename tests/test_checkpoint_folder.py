@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM
 
 from rarec_hf import RARecForSequentialRecommendation, RARecProcessor
-from rarec_hf.checkpoint_folder import BACKBONE_FOLDER, REPRESENTATIONS_FILE
+from rarec_hf.checkpoint_folder import REPRESENTATIONS_FILE
+from rarec_hf.checkpoint_reading import BACKBONE_FOLDER
 from rarec_hf.whole_files import DamagedFileError
 
 WEIGHTS = "model.safetensors"

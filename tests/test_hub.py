@@ -15,7 +15,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import AutoModel, AutoModelForCausalLM
 
-from rarec_hf import RARecForSequentialRecommendation, RARecProcessor, checkpoint_folder
+from rarec_hf import RARecForSequentialRecommendation, RARecProcessor, checkpoint_folder, checkpoint_reading
 from rarec_hf.checkpoint_folder import REPRESENTATIONS_FILE
 
 HISTORIES = [["i1", "i2", "i9"], ["i7"], []]
@@ -129,13 +129,13 @@ def test_branch_tag_and_commit(model, hub):
 @pytest.mark.parametrize("full", [False, True], ids=["slim", "full"])
 def test_all_files_are_of_one_commit(model, hub, monkeypatch, full):
     model.push_to_hub("me/films", token=ME, include_backbone=full)
-    before, read = answers(model), checkpoint_folder._weights
+    before, read = answers(model), checkpoint_folder.own_weights_of
 
     def read_late(*arguments):
         change(model).push_to_hub("me/films", token=ME)  # while the load is under way
         return read(*arguments)
 
-    monkeypatch.setattr(checkpoint_folder, "_weights", read_late)
+    monkeypatch.setattr(checkpoint_folder, "own_weights_of", read_late)
     assert answers(load("me/films")) == before
     monkeypatch.undo()
 
@@ -224,10 +224,10 @@ def test_errors_on_load_name_what_is_wrong(model, hub, what):
 
 def test_a_connection_that_breaks_is_not_a_missing_file(model, hub, monkeypatch):
     model.push_to_hub("me/films", token=ME)
-    ask = checkpoint_folder.cached_file
+    ask = checkpoint_reading.cached_file
     # What `cached_file` answers when it may miss a file and its request for it found no connection
     monkeypatch.setattr(
-        checkpoint_folder,
+        checkpoint_reading,
         "cached_file",
         lambda path, name, **rest: None if name == "items.json" else ask(path, name, **rest),
     )

@@ -13,7 +13,8 @@ import yaml
 from safetensors import safe_open
 from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_NAME
 
-from ..checkpoint_folder import BACKBONE_FOLDER, REPRESENTATIONS_FILE
+from ..checkpoint_folder import REPRESENTATIONS_FILE
+from ..checkpoint_reading import BACKBONE_FOLDER
 from ..configuration_rarec import RARecConfig
 from ..modeling_rarec import RARecForSequentialRecommendation
 from ..processing_rarec import ITEMS_FILE, SETTINGS_FILE
