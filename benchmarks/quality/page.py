@@ -173,9 +173,18 @@ def _main_table(table: Table) -> list[str]:
         "",
         "Coverage: share of the catalogue in anybody's ten. Popularity bias: mean popularity rank of the ten items "
         "less that of the targets, as a share of the catalogue; 0 is as popular as what users choose. Seconds: of "
-        "training (reading the texts included) and ranking, on two shared cores.",
+        f"training (reading the texts included) and ranking, on two shared cores{_elsewhere(table)}.",
     ]
     return [f"| {' | '.join(line)} |" for line in lines] + notes
+
+
+def _elsewhere(table: Table) -> str:
+    """Which rows were not trained on a CPU; early records of CPUs do not name it."""
+    found: dict[str, list[str]] = {}
+    for row in table.rows:
+        for device in sorted({record.get("device", "CPU") for record in table.records(row)}):
+            found.setdefault(device, []).append(ROWS[row].name)
+    return "".join(f"; on {name}: {', '.join(rows)}" for name, rows in found.items() if not name.startswith("CPU"))
 
 
 def _seconds(record: dict) -> float:
