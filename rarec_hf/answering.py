@@ -13,6 +13,7 @@ from .attention_layout import TEXT, Columns
 from .backbone_pass import run_backbone
 from .catalogue_texts import length_sorted_batches
 from .evaluation_mode import evaluation_mode
+from .histories import index_lists
 from .packed_texts import KeptTexts, PackedText, TextPacking, text_key
 from .processes import PartialState, dealt
 from .text_pass import TextPassMixin
@@ -79,7 +80,7 @@ class AnsweringMixin(TextPassMixin):
         with evaluation_mode(self):
             self._drop_stale_texts()
             limit, one_pass = self.config.id_encoder_config.max_history, not self._cannot_keep()
-            histories = [[int(i) for i in history] for history in histories]
+            histories = index_lists(histories)
             texts = [processor.user_text(history) for history in histories]
             for rows in dealt(length_sorted_batches([len(text.ids) for text in texts], batch_size), process):
                 of_rows = None if users is None else [users[r] for r in rows]

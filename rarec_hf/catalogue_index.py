@@ -18,6 +18,7 @@ from transformers.utils import logging
 from .backbone_fingerprint import backbone_identity, weights_digest
 from .catalogue_texts import CatalogueTextsMixin, text_batches
 from .evaluation_mode import evaluation_mode
+from .histories import as_indices
 from .processes import PartialState, dealt, filled, several, speaks
 from .spread_catalogue import Catalogue
 from .token_texts import padded_texts
@@ -160,10 +161,10 @@ class CatalogueMixin(CatalogueTextsMixin):
     @torch.no_grad()
     def represent_items(self, indices: Sequence[int] | np.ndarray, batch_size: int = 64) -> Tensor:
         """Representations `(n, width)` of some items by the weights as they are now; the index of the catalogue stays
-        as it was."""
+        as it was. Raises `ValueError` for indices that are none."""
         processor = self._need_processor()
         with evaluation_mode(self):
-            indices = [int(index) for index in indices]
+            indices = as_indices(indices, "`indices`")
             vectors, readout = self.id_encoder.item_vectors(), processor.item_inputs([])["item_readout_ids"]
             found = torch.empty(len(indices), self.score_head.width)
             for some, holders in text_batches(processor.item_texts(indices), batch_size):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .histories import whole_number
 from .packed_texts import text_key
 from .processes import PartialState, dealt, filled, speaks
 from .processing_rarec import RARecProcessor
@@ -19,6 +20,7 @@ from .token_texts import padded_texts
 
 def length_sorted_batches(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
     """Batches of positions with like lengths, longest first so that memory shows its peak at once."""
+    batch_size = whole_number(batch_size, "batch_size")
     order = np.argsort(-np.asarray(lengths), kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .catalogue_index import CatalogueMixin
+from .histories import whole_number
 from .id_encoder import catalogue_digest
 from .processing_rarec import RARecProcessor
 from .scoring import EncoderPlusLLMScore
@@ -37,12 +38,11 @@ class NewItemsMixin(CatalogueMixin):
             neighbours (`int`): how many known items an ID vector is made of.
 
         Raises:
-            ValueError: ids that are in the catalogue or stand twice, lengths that differ, `neighbours` below 1, or a
-                catalogue that was not indexed since weights changed.
+            ValueError: ids that are in the catalogue or stand twice, lengths that differ, `neighbours` that is no
+                count, or a catalogue that was not indexed since weights changed.
         """
         processor = self._need_processor()
-        if neighbours < 1:
-            raise ValueError(f"`neighbours` must be at least 1, got {neighbours}.")
+        neighbours = whole_number(neighbours, "neighbours")
         n_known = len(processor.item_ids)
         self.catalogue_items()  # raises where it is stale: only the new ones shall be encoded below
         extended = processor.with_items(item_ids, titles, attributes)

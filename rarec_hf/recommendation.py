@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from .answering import AnsweringMixin
 from .catalogue_rows import piece_size
-from .histories import as_histories, whole_number, yes_or_no
+from .histories import as_histories, index_lists, whole_number, yes_or_no
 from .ids import shown
 from .processes import PartialState, collected, speaks
 from .row_scoring import RowScorer
@@ -114,8 +114,9 @@ class RecommendationMixin(AnsweringMixin, RowsIndexMixin):
                 [`RARecProcessor`].
 
         Raises:
-            ValueError: the catalogue was not indexed since weights changed.
+            ValueError: the catalogue was not indexed since weights changed, or a history holds what is no item index.
         """
+        histories = index_lists(histories)
         items, item_vectors = self.catalogue_items(), self.id_encoder.item_vectors()
         scores = np.empty((len(histories), len(items)), dtype=np.float32)
         for rows, represented, vectors in self.represent_histories(histories, batch_size, users):
@@ -151,6 +152,7 @@ class RecommendationMixin(AnsweringMixin, RowsIndexMixin):
     ) -> tuple[Tensor, Tensor]:
         """Representations `(n, width)` and the ID encoder's vectors `(n, interests, id_dim)` of histories of item
         indices; `combine` makes scores of them. `users` as in `score_histories`, `process` as in `index_catalogue`."""
+        histories = index_lists(histories)
         states: list[Tensor] = [None] * len(histories)
         vectors: list[Tensor] = [None] * len(histories)
         parts = []

@@ -16,6 +16,8 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
+from .histories import as_history, whole_number, yes_or_no
+from .ids import id_texts
 from .processes import dealt, speaks, wait
 from .whole_files import MANIFEST, is_whole, replacing, write_manifest
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 SETTINGS_FILE = "recommendations.json"
+MOST = 2**63 - 1  # of any count that is kept
 
 
 class OtherRecommendationsError(ValueError):
@@ -60,12 +63,14 @@ def recommend_to_shards(
         OtherRecommendationsError: the folder holds those of something else.
         DamagedFileError: it was complete, and a file was changed since.
         NotWrittenError: the system refused a write.
-        ValueError: as `recommend` raises it, or another number of histories than of users.
+        ValueError: as `recommend` raises it, or another number of histories than of users, or a user id that is
+            missing.
     """
-    if len(user_ids) != len(histories):
-        raise ValueError(f"Expected a history for each of {len(user_ids)} users, got {len(histories)}.")
-    if users_per_shard < 1 or k < 1:
-        raise ValueError(f"`users_per_shard` and `k` must be at least 1, got {users_per_shard} and {k}.")
+    user_ids, n_histories = id_texts(user_ids, "`user_ids`"), len(histories) if hasattr(histories, "__len__") else 0
+    if len(user_ids) != n_histories:
+        raise ValueError(f"Expected a history for each of {len(user_ids)} users, got {n_histories}.")
+    k, users_per_shard = whole_number(k, "k", MOST), whole_number(users_per_shard, "users_per_shard", MOST)
+    batch_size, exclude_seen = whole_number(batch_size, "batch_size", MOST), yes_or_no(exclude_seen, "exclude_seen")
     model.check_catalogue(whole=False)
     folder = Path(folder)
     items = {"items": model.catalogue_in_parts(process)["items"]}
@@ -156,11 +161,13 @@ def _is_there(path: Path) -> bool:
 def _digest(user_ids: Sequence[str], histories: Sequence[Sequence[str]]) -> str:
     found = hashlib.blake2b(digest_size=16)
     for row, user_id in enumerate(user_ids):
-        found.update(json.dumps([str(user_id), *map(str, histories[row])]).encode())
+        found.update(json.dumps([user_id, *map(str, as_history(histories[row], f"History {row}"))]).encode())
     return found.hexdigest()
 
 
 def _check_settings(folder: Path, settings: dict) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OtherRecommendationsError(f"{folder} is a file; expected a folder, or a name that is free.")
     if not folder.exists() or not any(path.name[0] != "." for path in folder.iterdir()):
         return
     try:

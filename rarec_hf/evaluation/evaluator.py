@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from ..histories import whole_number
 from ..processes import collected, dealt, speaks
 from .metrics import metric_per_user
 from .ranks import Ranks, flatten_histories, ranks_from_scores, refuse_outside, refuse_rows
@@ -67,11 +68,10 @@ def rank_targets(
             than `(n, n_items)` valid scores.
     """
     targets = np.asarray(targets)
-    n = len(histories)
+    n = len(histories) if hasattr(histories, "__len__") else 0
     if n == 0 or targets.shape != (n,):
         raise ValueError(f"Expected at least one history and one target for each, got {n} and {targets.shape}.")
-    if n_items < 1 or batch_size < 1:
-        raise ValueError(f"`n_items` and `batch_size` must be at least 1, got {n_items} and {batch_size}.")
+    n_items, batch_size = whole_number(n_items, "n_items"), whole_number(batch_size, "batch_size")
     users = None if users is None else np.asarray(users)
     if users is not None and users.shape != (n,):
         raise ValueError(f"`users` must name the user of each row, expected shape ({n},), got {users.shape}.")

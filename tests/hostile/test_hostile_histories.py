@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hostile_cases import anything, numbers, outcome, run, scalars, texts, tiers
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from transformers import pipeline
 
 from rarec_hf import ItemVectorsModel, Recommendation
+from rarec_hf.recommendation_shards import recommend_to_shards
 
 ITEMS = [f"i{n}" for n in range(12)]
 known = st.sampled_from(ITEMS)
@@ -161,3 +163,97 @@ def test_counts_that_are_none(model, name, value):
         model.recommend(["i1"], **{name: value})
     with pytest.raises(ValueError, match="`exclude_seen` must be True or False, got 'false'"):
         model.recommend(["i1"], exclude_seen="false")
+
+
+indices = st.one_of(st.integers(0, 11), st.integers(0, 11), numbers, scalars)
+index_lists = st.one_of(
+    st.lists(st.lists(st.integers(0, 11), max_size=10), max_size=4),
+    st.lists(st.lists(st.integers(0, 11), max_size=4).map(np.array), max_size=3),
+    st.lists(st.lists(st.integers(0, 11), max_size=4).map(torch.tensor), max_size=3),
+    st.lists(st.lists(indices, max_size=4), max_size=3),
+    anything,
+)
+
+
+def of_indices(history) -> bool:
+    cells = history.tolist() if hasattr(history, "tolist") else history
+    return isinstance(cells, (list, tuple)) and all(type(cell) is int and 0 <= cell < len(ITEMS) for cell in cells)
+
+
+def is_count(value) -> bool:
+    return type(value) in (int, np.int64) and value >= 1
+
+
+@tiers(60, 400)
+def test_histories_of_item_indices(n, model):
+    """Also with counts that are none: a negative `batch_size` once left scores that nobody had computed."""
+
+    def check(histories, batch_size):
+        scores = outcome("item indices", lambda: model.score_histories(histories, batch_size))
+        if scores is None:
+            given = isinstance(histories, (list, tuple)) and all(map(of_indices, histories))
+            assert not (given and is_count(batch_size))
+            return
+        assert all(map(of_indices, histories)) and is_count(batch_size)
+        assert scores.shape == (len(histories), len(ITEMS))
+        for row, history in zip(scores, histories, strict=True):
+            alone = model.recommend([ITEMS[int(item)] for item in history], len(ITEMS), exclude_seen=False)
+            expected = {item: score for item, _, score in alone}
+            assert row == pytest.approx([expected[item] for item in ITEMS], abs=1e-4)
+
+    run(n, check, histories=index_lists, batch_size=st.one_of(st.just(16), st.just(16), counts))
+
+
+@tiers(40, 200)
+def test_items_to_represent_and_to_index(n, model):
+    index = model.catalogue_items().clone()
+
+    def check(wanted, batch_size, again):
+        found = outcome("item indices", lambda: model.represent_items(wanted, batch_size))
+        if found is None:
+            assert not (of_indices(wanted) and is_count(batch_size))
+        else:
+            assert of_indices(wanted) and is_count(batch_size)
+            expected = index[[int(item) for item in wanted]]
+            assert torch.allclose(found, expected, atol=1e-5)
+        if again:
+            model.forget_representations()
+        done = outcome("indexing", lambda: model.index_catalogue(batch_size, progress=False))
+        assert (done is not None) == is_count(batch_size)
+        if done is None:
+            model.index_catalogue(progress=False)
+        assert torch.allclose(model.catalogue_items(), index, atol=1e-5)
+
+    some = st.one_of(st.lists(st.integers(0, 11), max_size=5), st.lists(indices, max_size=4), anything)
+    run(n, check, wanted=some, batch_size=st.one_of(st.just(16), counts), again=st.booleans())
+
+
+@tiers(40, 200)
+def test_a_whole_user_base(n, model, tmp_path):
+    places = iter(range(10**6))
+
+    def check(base, k, users_per_shard):
+        (users, histories), folder = base, tmp_path / str(next(places))
+        size = {"users_per_shard": users_per_shard, "progress": False}
+        done = outcome("user bases", lambda: recommend_to_shards(model, users, histories, folder, k, **size))
+        good = all(isinstance(history, list) for history in histories)
+        good &= all(is_count(count) and count < 2**63 for count in (k, users_per_shard))
+        if done is None:
+            assert not (good and all(user in ("ann", "bo", "5", 7) for user in users))
+            assert not (folder / "complete.json").exists()
+            return
+        assert good and all(isinstance(user, (str, bytes, int, float)) and user == user for user in users)
+        rows = [row for part in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(part).to_pylist()]
+        answers = model.recommend(histories, int(k), batch_size=64) if histories else []
+        assert [row["item_id"] for row in rows] == [item for answer in answers for item in answer.item_ids]
+        if set(users) <= {"ann", "bo", "5", 7}:
+            told = [str(user) for user, answer in zip(users, answers, strict=True) for _ in answer.item_ids]
+            assert [row["user_id"] for row in rows] == told
+
+    ids = st.one_of(*[st.sampled_from(["ann", "bo", "5", 7])] * 3, scalars)
+    items = st.one_of(*[st.lists(known, max_size=4)] * 4, scalars)
+    bases = st.integers(0, 3).flatmap(
+        lambda size: st.tuples(*(st.lists(cells, min_size=size, max_size=size) for cells in (ids, items)))
+    )
+    few = st.one_of(st.just(2), st.just(2), counts)
+    run(n, check, base=bases, k=few, users_per_shard=few)
