@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -18,6 +21,19 @@ _DIMENSIONS = (
     "context_length", "score_dim",
 )  # fmt: skip
 _MOST_HISTORY = 2**16  # of encoders whose weights do not say how long a history may be
+
+
+def check_address(path: str) -> None:
+    """Raises `FileNotFoundError` for what is no folder and cannot be a Hub repository either."""
+    if os.path.isdir(path):
+        return
+    try:
+        validate_repo_id(path)
+    except HFValidationError as error:
+        what = "is a file" if os.path.exists(path) else "is not there"
+        raise FileNotFoundError(
+            f"{path} {what}: expected a folder that `save_pretrained` wrote, or a Hub repository, `owner/name`."
+        ) from error
 
 
 def read_table(file: str | Path, known: tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -90,4 +106,4 @@ def check_sizes(config: Any, weights: dict[str, Tensor], path: str) -> None:
                 )
 
 
-__all__ = ["check_shard_names", "check_sizes", "read_table", "read_weights"]
+__all__ = ["check_address", "check_shard_names", "check_sizes", "read_table", "read_weights"]

@@ -19,7 +19,7 @@ from transformers.utils.hub import resolve_revision
 
 from .backbone_fingerprint import check_config, check_fingerprint, weights_digest, weights_fingerprint
 from .catalogue_rows import rows_held
-from .checkpoint_checks import check_sizes
+from .checkpoint_checks import check_address, check_sizes
 from .checkpoint_reading import (
     BACKBONE_FOLDER,
     check_item_table,
@@ -218,6 +218,7 @@ class CheckpointFolderMixin(SpreadCatalogueMixin):
             OSError: the folder, the repository, its revision or the backbone cannot be found, or the token is refused.
         """
         path = str(pretrained_model_name_or_path)
+        check_address(path)
         hub = {name: kwargs.pop(name) for name in HUB_ARGUMENTS if name in kwargs}
         kwargs.pop("adapter_kwargs", None)  # `AutoModel`'s, with the revision of this repository, not the backbone's
         asked = {name: hub[name] for name in ("token", "local_files_only", "cache_dir") if name in hub}

@@ -17,7 +17,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import cached_file
 from transformers.utils.hub import resolve_revision
 
-from .checkpoint_checks import read_table
+from .checkpoint_checks import check_address, read_table
 from .id_encoder import padded_histories
 from .ids import WRITTEN_AS_FLOAT, id_text, shown
 from .item_table_checks import checked_attributes, checked_ids, checked_limits, checked_titles
@@ -307,6 +307,7 @@ class RARecProcessor(ProcessorMixin):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> RARecProcessor:
         """Loads what `save_pretrained` wrote, from a folder or a Hub repository."""
         path = str(pretrained_model_name_or_path)
+        check_address(path)
         asked = {name: kwargs[name] for name in ("token", "local_files_only", "cache_dir") if name in kwargs}
         kwargs["revision"] = resolve_revision(path, kwargs.get("revision"), **asked)  # all files of one commit
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}

@@ -263,9 +263,12 @@ def test_a_newer_format_is_refused(make_saved):
 
 
 def test_folders_that_are_none(make_saved, tmp_path):
-    with pytest.raises(OSError):
-        load(tmp_path / "nowhere")
     _, folder = make_saved()
+    for reader in (load, RARecProcessor.from_pretrained):
+        with pytest.raises(FileNotFoundError, match="nowhere is not there: expected a folder.*or a Hub repository"):
+            reader(tmp_path / "nowhere")
+        with pytest.raises(FileNotFoundError, match=f"{WEIGHTS} is a file: expected a folder"):
+            reader(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
     with pytest.raises(OSError, match=WEIGHTS):
         load(folder)
