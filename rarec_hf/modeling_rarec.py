@@ -24,7 +24,7 @@ from .id_encoders import ID_ENCODERS
 from .joint_passes import finish_passes, share_passes
 from .joint_recommendation import JointRecommendationMixin
 from .new_items import NewItemsMixin
-from .objectives import OBJECTIVES
+from .objectives import OBJECTIVES, checked_negatives
 from .processes import PartialState, gathered_rows
 from .reading import ReadingMixin
 from .scoring import SCORES, TrainedHeads
@@ -213,8 +213,9 @@ class RARecForSequentialRecommendation(
                 first so many of them count; `targets`, `negatives`, `item_log_q`, scores and losses are of the whole,
                 gradients flow into the part. Every process of `accelerate launch` must call this.
         """
-        if len(items) and int(items.min()) < 0:  # would silently count from the end
-            raise ValueError(f"Item indices must not be negative, got {int(items.min())}.")
+        n_items = self.id_encoder.config.n_items
+        if len(strange := items[(items < 0) | (items >= n_items)]):  # below 0 they would silently count from the end
+            raise ValueError(f"Item indices must be within 0..{n_items - 1}, got {int(strange[0])}.")
         wants_text = self.score_head.uses_text
         with torch.no_grad():
             user_vectors = self.id_encoder.user_vectors(history, users)
@@ -251,8 +252,7 @@ class RARecForSequentialRecommendation(
         output = RARecOutput(scores=scores, user_states=user.state, item_states=item.state)
         if targets is None:
             return output
-        if negatives is None:
-            negatives = torch.arange(scores.shape[1], device=targets.device) != targets.unsqueeze(1)
+        negatives = checked_negatives(scores, targets, negatives)
         logits = scores * self.score_head.objective_scale
         if self.config.popularity_correction and item_log_q is not None:
             logits = logits - item_log_q

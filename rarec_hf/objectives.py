@@ -13,6 +13,29 @@ LOGITS_AT_ONCE = 2**24  # of the full catalogue: 64 MiB in fp32
 MOST_ROWS = 256
 
 
+def checked_negatives(scores: Tensor, targets: Tensor, negatives: Tensor | None = None) -> Tensor:
+    """
+    The negatives of [`bpr`], all columns but the target if none are given.
+
+    Raises:
+        ValueError: `targets` or `negatives` of another shape than the scores ask for, or a target that is no column.
+    """
+    n_users, n_items = scores.shape
+    if targets.shape != (n_users,):
+        shape = tuple(targets.shape)
+        raise ValueError(f"Expected a target for each of {n_users} users, shape ({n_users},), got {shape}.")
+    lowest, highest = (int(targets.min()), int(targets.max())) if n_users else (0, 0)
+    if n_users and (lowest < 0 or highest >= n_items):
+        raise ValueError(
+            f"Targets are places in `items`, within 0..{n_items - 1}, got {lowest}..{highest}. Are they item indices?"
+        )
+    if negatives is None:
+        return torch.arange(n_items, device=targets.device) != targets.unsqueeze(1)
+    if negatives.shape != scores.shape:
+        raise ValueError(f"Expected `negatives` of shape {tuple(scores.shape)}, got {tuple(negatives.shape)}.")
+    return negatives
+
+
 def bpr(scores: Tensor, targets: Tensor, negatives: Tensor, sampling_rate: float = 1.0) -> Tensor:
     """
     BPR over pairs: the mean of -ln sigmoid(y_ui+ - y_ui-) (RA-Rec, L_p; Rendle et al., 2009).
@@ -136,4 +159,12 @@ def layerwise_info_nce(
     return torch.stack([loss.to(losses[0].device) for loss in losses]).mean()
 
 
-__all__ = ["OBJECTIVES", "bpr", "cross_entropy", "full_cross_entropy", "gbce", "layerwise_info_nce"]
+__all__ = [
+    "OBJECTIVES",
+    "bpr",
+    "checked_negatives",
+    "cross_entropy",
+    "full_cross_entropy",
+    "gbce",
+    "layerwise_info_nce",
+]

@@ -96,6 +96,11 @@ class ReadingMixin(TextPassMixin):
             raise ValueError(f"Row {int((lengths == 0).nonzero()[0])} of the {side} texts has no token.")
         if rows is not None:
             _check_positions(side, rows, ends, lengths, len(id_vectors))
+        elif len(text_ids) != len(id_vectors):
+            raise ValueError(
+                f"Expected {'a history' if side == 'user' else 'an item index'} for each of {len(text_ids)} {side} "
+                f"texts, got {len(id_vectors)}."
+            )
         config = self.config
         prompts = self.prompts_of(side, id_vectors)
         has_values = prompts is not None and prompts.pooled_values is not None

@@ -17,8 +17,8 @@ from transformers.utils import logging
 
 from .backbone_fingerprint import backbone_identity, weights_digest
 from .histories import as_history, whole_number, yes_or_no
-from .ids import id_texts
 from .processes import dealt, speaks, wait
+from .vectors_by_id import distinct_ids
 from .whole_files import MANIFEST, is_whole, replacing, write_manifest
 
 if TYPE_CHECKING:
@@ -64,9 +64,10 @@ def recommend_to_shards(
         DamagedFileError: it was complete, and a file was changed since.
         NotWrittenError: the system refused a write.
         ValueError: as `recommend` raises it, or another number of histories than of users, or a user id that is
-            missing.
+            missing or stands twice.
     """
-    user_ids, n_histories = id_texts(user_ids, "`user_ids`"), len(histories) if hasattr(histories, "__len__") else 0
+    user_ids = distinct_ids(user_ids, "`user_ids`", "user")
+    n_histories = len(histories) if hasattr(histories, "__len__") else 0
     if len(user_ids) != n_histories:
         raise ValueError(f"Expected a history for each of {len(user_ids)} users, got {n_histories}.")
     k, users_per_shard = whole_number(k, "k", MOST), whole_number(users_per_shard, "users_per_shard", MOST)

@@ -166,8 +166,19 @@ def test_wrong_inputs_are_refused(make_model, make_batch, make_backbone, make_en
     with pytest.raises(ValueError, match=r"within 0\.\.11"):
         model(**batch | {"history": torch.tensor([[1], [12], [3]])})
     for index in (12, -1):
-        with pytest.raises((ValueError, IndexError), match="out of bounds|negative, got -1"):
+        with pytest.raises(ValueError, match=rf"Item indices must be within 0\.\.11, got {index}"):
             model(**batch | {"items": torch.tensor([3, 5, index, 2])})
+    n_items = len(batch["items"])
+    for changes, message in (
+        # One history for three texts would be scored as everybody's
+        ({"history": batch["history"][:1]}, "Expected a history for each of 3 user texts, got 1"),
+        ({"items": batch["items"][:-1]}, f"an item index for each of {n_items} item texts, got {n_items - 1}"),
+        ({"targets": torch.tensor([0, 1])}, r"Expected a target for each of 3 users, shape \(3,\), got \(2,\)"),
+        ({"targets": torch.tensor([0, n_items, 1])}, rf"within 0\.\.{n_items - 1}, got 0\.\.{n_items}"),
+        ({"negatives": torch.ones(3, 1, dtype=torch.bool)}, r"Expected `negatives` of shape \(3, "),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model(**batch | changes)
     encoder = make_encoder()
     with torch.no_grad():
         encoder.item_embeddings.weight[5, 3] = float("nan")

@@ -57,6 +57,8 @@ def test_wrong_use_is_named_and_changes_nothing(trained):
     for arguments, message in (
         ((["i3"], ["t"]), "must be distinct, 'i3' stands twice"),
         ((["a", "b"], ["t"]), "2 ids, 1 titles"),
+        ((["a", " "], ["t", "t"]), "must not be empty, 1 are, the first at place 1"),
+        (([float("nan")], ["t"]), "must not be empty.*'nan'"),
         ((["a"], ["t"], None, 0), "`neighbours` must be at least 1"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -119,6 +119,9 @@ def test_what_is_foreign_or_damaged_is_refused(model, saved, tmp_path):
         write(model, saved, tmp_path / "other")
     with pytest.raises(ValueError, match="at least 1"):
         recommend_to_shards(model, users, histories, tmp_path / "none", 0)
+    with pytest.raises(ValueError, match=rf"1 user ids stand more than once, the first: \['{users[0]}'\]"):
+        recommend_to_shards(model, [*users[:-1], users[0]], histories, tmp_path / "none", 3)
+    assert not (tmp_path / "none").exists()
 
 
 def test_from_the_shell_in_one_and_in_two_processes(saved, tmp_path):

@@ -66,6 +66,9 @@ def parse_times(column: pd.Series) -> tuple[np.ndarray, np.ndarray, bool]:
         times, unreadable, dates = parse_times(column.cat.categories.to_series())
         codes = column.cat.codes.to_numpy()  # -1, missing: the one added at the end
         return np.append(times, times.dtype.type(0))[codes], np.append(unreadable, True)[codes], dates
+    if column.dtype == object or pd.api.types.is_bool_dtype(column):  # True and False are numbers to pandas
+        booleans = np.fromiter((isinstance(cell, (bool, np.bool_)) for cell in column), bool, len(column))
+        column = column.astype(object).mask(booleans, None) if booleans.any() else column
     dates = pd.api.types.is_datetime64_any_dtype(column)
     if dates:
         values = _seconds(column)

@@ -43,6 +43,10 @@ def test_timestamps(values, expected, kind):
         (["1", "1970-01-01"], 1, 2),
         (pd.to_datetime(["2014-01-01", None]), 1, 2),
         (pd.Series([1, None], dtype="Int64"), 1, 2),
+        ([True, False], 2, 1),  # numbers to pandas
+        ([5, True], 1, 2),
+        (["1970-01-01", True], 1, 2),
+        (pd.Series([False, None], dtype="boolean"), 2, 1),
     ],
 )
 def test_unreadable_timestamps_give_count_and_first_row(values, count, row):
