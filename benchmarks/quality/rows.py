@@ -9,56 +9,22 @@ from functools import partial
 import numpy as np
 
 from benchmarks.quality.rarec import train_rarec
+from benchmarks.quality.recipes import (
+    COMIREC,
+    SPARSE,
+    SPARSE_TEXT,
+    TEXT_EPOCHS,
+    TEXT_WINDOWS,
+    WEIGHTED_WIDE,
+    WIDE,
+    WIDE_TEXT,
+)
 from benchmarks.quality.world import World
 from rarec_hf.evaluation import EASE, ItemKNN, Popularity, TitleTfidf
 from rarec_hf.training.arguments import EncoderArguments
 from rarec_hf.training.id_encoder import encoder_scorer
 
 MOST_ITEMS_OF_EASE = 15_000  # an inverse of n_items x n_items: beyond, many minutes of two cores
-
-SPARSE = {
-    "encoder_block": "pre_norm",
-    "encoder_layers": 1,
-    "encoder_heads": 1,
-    "encoder_dropout": 0.4,
-    "encoder_batch_size": 128,
-    "encoder_negatives": 2048,
-    "encoder_weighted_negatives": True,
-    "encoder_learning_rate": 2e-3,
-    "encoder_epochs": 24,
-    "encoder_patience": 3,
-}
-WIDE = {
-    "encoder_block": "original",
-    "encoder_hidden_size": 128,
-    "encoder_heads": 1,
-    "encoder_layers": 1,
-    "encoder_dropout": 0.5,
-    "encoder_batch_size": 64,
-    "encoder_negatives": 512,
-    "encoder_learning_rate": 1e-3,
-    "encoder_epochs": 24,
-    "encoder_patience": 3,
-}
-WEIGHTED_WIDE = WIDE | {"encoder_weighted_negatives": True}
-TEXT = {
-    "encoder_type": "text_sasrec",
-    "encoder_text_metric": True,
-    "encoder_lr_scheduler": "cosine",
-}
-SPARSE_TEXT = SPARSE | TEXT | {"encoder_text_gain": 5.0, "encoder_id_dropout": 0.3}
-WIDE_TEXT = WEIGHTED_WIDE | TEXT | {"encoder_text_gain": 1.0}
-TEXT_WINDOWS = 3600 * SPARSE["encoder_batch_size"]  # with a third, NDCG@10 on Books' validation was a third lower
-TEXT_EPOCHS = (4, 40)  # at least, at most
-COMIREC = {
-    "encoder_type": "comirec",
-    "encoder_dropout": 0.3,
-    "encoder_batch_size": 64,
-    "encoder_negatives": 512,
-    "encoder_learning_rate": 3e-3,
-    "encoder_epochs": 15,
-    "encoder_patience": 2,
-}
 
 
 @dataclass
@@ -154,6 +120,11 @@ def _with_texts(source: str, *more) -> Callable:
     return _blend(_encoder(text_sasrec, source), _text(source), *more)
 
 
+def _with_words(*more) -> Callable:
+    """The same without any language model: the texts' vectors are of TF-IDF."""
+    return _blend(_encoder(text_sasrec, "tfidf"), _plain(_tfidf), *more)
+
+
 def _shuffled(make) -> Callable:
     """The same model, each user's history in a random order."""
 
@@ -214,6 +185,13 @@ ROWS = {
     "itemknn_tfidf": Row("ItemKNN + TF-IDF", "text", _blend(_plain(_knn), _plain(_tfidf)), False),
     "sasrec_itemknn_tfidf": Row(
         "SASRec + ItemKNN + TF-IDF", "text", _blend(_encoder(sasrec), _plain(_knn), _plain(_tfidf))
+    ),
+    "tfidf_both": Row("SASRec over ID and TF-IDF vectors + TF-IDF", "text", _with_words()),
+    "tfidf_all": Row("SASRec over ID and TF-IDF vectors + TF-IDF + ItemKNN", "text", _with_words(_plain(_knn))),
+    "tfidf_sasrec_all": Row(
+        "SASRec over ID and TF-IDF vectors + TF-IDF + SASRec + ItemKNN",
+        "text",
+        _with_words(_encoder(sasrec), _plain(_knn)),
     ),
     "text_sasrec_minilm": Row("SASRec over ID and MiniLM vectors", "text", _encoder(text_sasrec, "minilm")),
     "minilm_both": Row("SASRec over ID and MiniLM vectors + MiniLM likeness", "text", _with_texts("minilm")),

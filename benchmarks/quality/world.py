@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.quality.sentence_encoder import minilm_folder
+from benchmarks.quality.word_vectors import word_vectors
 from rarec_hf import RARecForSequentialRecommendation, load_backbone, resolve_backbone
 from rarec_hf.data import leave_one_out, load_interactions
 from rarec_hf.data.sequences import Sequences
@@ -198,23 +199,27 @@ class World:
     def text_vectors(self, source: str) -> Tensor:
         """
         `(n_items, width)`, of length 1: of the `"llm"` (its token embeddings and the layer at two thirds), of its
-        token embeddings alone (`"layer0"`), of a `"random"` backbone, or of `"minilm"`.
+        token embeddings alone (`"layer0"`), of a `"random"` backbone, of `"minilm"`, or of word counts (`"tfidf"`).
         """
         if source == "layer0":
             texts = self.text_vectors("llm")
             return torch.nn.functional.normalize(texts[:, : texts.shape[1] // len(LAYERS)], dim=-1)
         file = self.cache / f"texts_{source}.safetensors"
-        if source == "minilm" and not file.exists():
+        if source in ("minilm", "tfidf") and not file.exists():
             start = time.perf_counter()
-            states = text_states(minilm_folder(), self.texts, progress=True)
-            head = EncoderPlusLLMScore(states.shape[1], WIDTH, 1)
-            head.fit_whitening(states, RIDGE)
+            texts = self._minilm() if source == "minilm" else word_vectors(self.texts, len(LAYERS) * WIDTH)
             seconds = torch.tensor(time.perf_counter() - start)
             with replacing(file) as path:
-                save_file({"texts": head.text(states).contiguous(), "seconds": seconds}, path)
+                save_file({"texts": texts.contiguous(), "seconds": seconds}, path)
         elif not file.exists():
             self.reader(source)
         return load_file(file)["texts"]
+
+    def _minilm(self) -> Tensor:
+        states = text_states(minilm_folder(), self.texts, progress=True)
+        head = EncoderPlusLLMScore(states.shape[1], WIDTH, 1)
+        head.fit_whitening(states, RIDGE)
+        return head.text(states)
 
     def seconds_of_texts(self, source: str) -> float:
         self.text_vectors(source)
