@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -80,7 +82,14 @@ class TextSASRecModel(SASRecModel):
         if self.training and self.config.id_dropout:
             kept = torch.rand(*items.shape, 1, device=vectors.device) >= self.config.id_dropout
             vectors = vectors * kept
-        return vectors + self.text_projection(self.texts[items])
+        return vectors + self._of_texts(self.text_projection, items)
+
+    def _of_texts(self, layer: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
+        """`layer` of the text vectors of items `(...)`; in training each item once, for popular ones repeat."""
+        if not self.training:
+            return layer(self.texts[items])
+        distinct, places = items.unique(return_inverse=True)
+        return layer(self.texts[distinct])[places]
 
     def measured(self, texts: Tensor) -> Tensor:
         """Text vectors as the likeness compares them, of length 1."""
@@ -113,7 +122,7 @@ class TextSASRecModel(SASRecModel):
         return pieces(n_items, None if rows is None else range(*rows.indices(n_items))) or [slice(0, 0)]
 
     def candidate_vectors(self, items: Tensor) -> Tensor:
-        return torch.cat([self.look_up(items), self.measured(self.texts[items])], -1)
+        return torch.cat([self.look_up(items), self._of_texts(self.measured, items)], -1)
 
     def item_vectors(self, rows: slice | None = None) -> Tensor:
         table, parts = self.item_embeddings.weight, [self.held_rows(part) for part in self._pieces(rows)]
@@ -122,7 +131,7 @@ class TextSASRecModel(SASRecModel):
 
     def position_vectors(self, history: Tensor) -> Tensor:
         states = self.states(history)
-        texts = self.measured(self.texts[history.clamp(min=0)]) * (history >= 0).unsqueeze(-1)
+        texts = self._of_texts(self.measured, history.clamp(min=0)) * (history >= 0).unsqueeze(-1)
         at = torch.arange(history.shape[1], device=history.device)
         age = at.unsqueeze(1) - at
         used = (age >= 0) & (age < self.config.pooled_history)

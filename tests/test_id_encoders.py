@@ -467,6 +467,25 @@ def test_a_metric_and_its_gain_are_saved(tmp_path):
     close(again.item_vectors(), model.item_vectors(), 0)
 
 
+def test_in_training_the_text_of_an_item_that_stands_often_is_read_once(monkeypatch):
+    config = TextSASRecConfig(**SIZES, text_dim=5, text_metric=True, dropout=0.0, attention_dropout=0.0)
+    model, read = TextSASRecModel(config), []
+    model.set_texts(torch.randn(config.n_items, 5))
+    measured = model.measured
+    monkeypatch.setattr(model, "measured", lambda texts: read.append(texts[..., 0].numel()) or measured(texts))
+    history = torch.tensor([[1, 2, 1, 2], [2, 2, 3, -1]])
+    batch = {"labels": torch.tensor([[2, 1, 2, 1], [2, 3, 1, -100]]), "negatives": torch.tensor([4, 4, 5])}
+    found = []
+    for training in (False, True):
+        model.train(training).zero_grad()
+        loss = model(history, **batch).loss
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    for every, once in zip(*found, strict=True):
+        close(every, once)
+    assert read == [8, 7, 3, 4, 3, 2]  # history, targets, negatives
+
+
 @torch.no_grad()
 def test_the_texts_of_all_items_are_compared_anew_only_after_a_change(monkeypatch):
     model, computed = encoder("text_sasrec_metric").eval(), []
