@@ -10,6 +10,7 @@ from tests_support import save_tiny_backbone, walk_tables
 
 from benchmarks.quality import world as world_module
 from benchmarks.quality.__main__ import chosen, main
+from benchmarks.quality.rows import _together
 from benchmarks.quality.word_vectors import word_vectors
 from benchmarks.quality.world import Settings, World
 
@@ -108,3 +109,11 @@ def test_word_vectors_are_alike_where_rare_words_are_shared():
     assert vectors.norm(dim=1).tolist() == pytest.approx([1, 1, 1, 1, 0], abs=1e-5)
     likeness = vectors @ vectors.T
     assert likeness[0, 1] > likeness[0, 2] > likeness[0, 3] - 1e-6
+
+
+def test_a_blend_keeps_what_each_encoder_took():
+    text, plain = {"recipe": {"a": 1}, "seconds": 2.25, "epochs": 3}, {"recipe": {"b": 1}, "seconds": 5.0, "epochs": 4}
+    facts = _together([text, {"text_seconds": 7.0}, plain, {}])
+    assert facts == text | {"text_seconds": 7.0, "beside": [plain], "seconds": 7.2}
+    assert _together([text, {"text_seconds": 7.0}]) == text | {"text_seconds": 7.0}
+    assert _together([{}, {}]) == {}

@@ -105,10 +105,19 @@ def _blend(*makers) -> Callable:
         parts = [make(world, seed) for make in makers]
         blend = world.blend(*(part.scorer for part in parts))
         weights = [float(f"{weight:.3g}") for weight in blend.weights]
-        facts = {"weights": weights} | {k: v for part in parts for k, v in part.facts.items()}
+        facts = {"weights": weights} | _together([part.facts for part in parts])
         return Result(blend, sum(part.parameters for part in parts) + len(weights), facts)
 
     return run
+
+
+def _together(facts: list[dict]) -> dict:
+    """Facts of a blend: of its first encoder, the others' `beside`, the seconds of all."""
+    encoders = [one for one in facts if "recipe" in one]
+    found = {key: value for one in reversed(facts) if one not in encoders[1:] for key, value in one.items()}
+    if len(encoders) > 1:
+        found |= {"beside": encoders[1:], "seconds": round(sum(one["seconds"] for one in encoders), 1)}
+    return found
 
 
 def _text(source: str) -> Callable:
