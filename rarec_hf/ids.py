@@ -50,6 +50,11 @@ def id_text(value: Any, name: str = "An id") -> str:
         raise ValueError(f"{name} holds an integer of too many digits to be one.") from error
 
 
+def missing_places(texts: Sequence[str]) -> list[int]:
+    """Where a text says nothing, or what a missing value left in a file."""
+    return [place for place, text in enumerate(texts) if text.strip().lower() in MISSING_TEXT]
+
+
 def without_float_zeros(texts: list[str]) -> list[str]:
     """The texts without ".0" where all have it (empty ones aside): a column of whole numbers, written as floats."""
     whole = any(texts) and all(not text or WRITTEN_AS_FLOAT.fullmatch(text) for text in texts)
@@ -78,9 +83,9 @@ def id_texts(values: Sequence, name: str) -> list[str]:
     if strange := [cell for cell in cells if not isinstance(cell, (str, bytes, int, float, np.integer, np.floating))]:
         raise ValueError(f"{name} must hold texts or numbers as ids, found {type(strange[0]).__name__}.")
     texts = [id_text(cell, name) for cell in cells]
-    if missing := [place for place, text in enumerate(texts) if text.lower() in MISSING_TEXT]:
+    if missing := missing_places(texts):
         raise ValueError(f"{name} has {len(missing)} empty ids, the first at place {missing[0]} (counted from 0).")
     return without_float_zeros(texts)
 
 
-__all__ = ["MISSING_TEXT", "id_text", "id_texts", "is_unicode", "shown", "without_float_zeros"]
+__all__ = ["MISSING_TEXT", "id_text", "id_texts", "is_unicode", "missing_places", "shown", "without_float_zeros"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .ids import MISSING_TEXT, id_text, is_unicode, shown
+from .ids import id_text, is_unicode, missing_places, shown
 
 
 def checked_ids(item_ids: Any) -> list[str]:
@@ -18,7 +18,7 @@ def checked_ids(item_ids: Any) -> list[str]:
         ValueError: no list, an id that is no text or number, or empty, or one that stands twice.
     """
     ids = [str(i) if type(i) is str else _id(i, n) for n, i in enumerate(_listed(item_ids, "item_ids"))]
-    if missing := [place for place, text in enumerate(ids) if text.strip().lower() in MISSING_TEXT]:
+    if missing := missing_places(ids):
         raise ValueError(
             f"Item ids (`item_ids`) must not be empty, {len(missing)} are, the first at place {missing[0]} (counted "
             f"from 0): {ids[missing[0]]!r}."

@@ -24,10 +24,10 @@ def checked_negatives(scores: Tensor, targets: Tensor, negatives: Tensor | None 
     if targets.shape != (n_users,):
         shape = tuple(targets.shape)
         raise ValueError(f"Expected a target for each of {n_users} users, shape ({n_users},), got {shape}.")
-    lowest, highest = (int(targets.min()), int(targets.max())) if n_users else (0, 0)
-    if n_users and (lowest < 0 or highest >= n_items):
+    if bool(((targets < 0) | (targets >= n_items)).any()):
         raise ValueError(
-            f"Targets are places in `items`, within 0..{n_items - 1}, got {lowest}..{highest}. Are they item indices?"
+            f"Targets are places in `items`, within 0..{n_items - 1}, got {int(targets.min())}..{int(targets.max())}. "
+            "Are they item indices?"
         )
     if negatives is None:
         return torch.arange(n_items, device=targets.device) != targets.unsqueeze(1)

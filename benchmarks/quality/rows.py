@@ -113,8 +113,8 @@ def _blend(*makers) -> Callable:
 
 def _together(facts: list[dict]) -> dict:
     """Facts of a blend: of its first encoder, the others' `beside`, the seconds of all."""
-    encoders = [one for one in facts if "recipe" in one]
-    found = {key: value for one in reversed(facts) if one not in encoders[1:] for key, value in one.items()}
+    encoders, others = [one for one in facts if "recipe" in one], [one for one in facts if "recipe" not in one]
+    found = {key: value for one in [*encoders[:1], *others] for key, value in one.items()}
     if len(encoders) > 1:
         found |= {"beside": encoders[1:], "seconds": round(sum(one["seconds"] for one in encoders), 1)}
     return found

@@ -187,7 +187,7 @@ def _numbers_or_dates(column: pd.Series) -> tuple[pd.Series, bool]:
 
 def _cell(cell: object) -> object:
     """A cell that may be a time; None otherwise."""
-    if isinstance(cell, (int, np.integer)) and not isinstance(cell, bool):
+    if isinstance(cell, (int, np.integer)):
         return cell if abs(cell) < 2**63 else None
     return cell if isinstance(cell, (str, float, np.floating, datetime.date)) else None
 
