@@ -132,12 +132,13 @@ def main() -> None:
         vectors = texts and texts.catalogue_texts()
         known = job.gain_targets(split, alignment.gain_users, training.seed)
         inner, opponent, encoder_log = job.prepare_encoders(split, encoder, training, folder, vectors, known, stages)
+        of_words = job.prepare_word_opponent(split, encoder, training, folder, vectors, known, stages)
 
         scores = ["encoder_plus_llm", "dot_product"] if alignment.score == "both" else [alignment.score]
         test = job.test_users(split, alignment.eval_users, training.seed)
         reference = "ID encoder" if opponent is None else encoder_name(opponent)
         report = EvaluationReport(rule=job.ranking_rule(split, alignment.exclude_seen), reference=reference)
-        table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen, known)
+        table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen, known, of_words)
 
         kept = None
         logging.enable_progress_bar()
@@ -181,6 +182,8 @@ def main() -> None:
         inner.save_pretrained(folder / job.INNER_ENCODER)
         if opponent is not None:
             opponent.save_pretrained(folder / job.OPPONENT_ENCODER)
+        if of_words is not None:
+            of_words.save_pretrained(folder / job.WORD_OPPONENT)
         minutes = (time.perf_counter() - start) / 60
         report.data = {
             "data_fingerprint": split.interactions.fingerprint(),

@@ -49,11 +49,12 @@ def main() -> None:
             texts = job.read_item_texts(split, alignment, not training.disable_tqdm).catalogue_texts()
         known = job.gain_targets(split, alignment.gain_users, training.seed)
         inner, opponent, history = job.prepare_encoders(split, encoder, training, folder, texts, known, stages)
+        of_words = job.prepare_word_opponent(split, encoder, training, folder, texts, known, stages)
         test = job.test_users(split, alignment.eval_users, training.seed)
         report = EvaluationReport(
             rule=job.ranking_rule(split, alignment.exclude_seen), reference=encoder_name(opponent)
         )
-        table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen)
+        table.rank_opponents(report, split, test, inner, opponent, alignment.exclude_seen, word_opponent=of_words)
         if not process.is_main_process:
             return
         report.data = {
@@ -63,6 +64,8 @@ def main() -> None:
         }
         inner.save_pretrained(folder / job.INNER_ENCODER)
         opponent.save_pretrained(folder / job.OPPONENT_ENCODER)
+        if of_words is not None:
+            of_words.save_pretrained(folder / job.WORD_OPPONENT)
         report.save(folder)
         plot_learning_curve(history, folder / "learning_curve_id_encoder.png")
         print("\n" + report.to_markdown())

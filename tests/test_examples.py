@@ -162,6 +162,9 @@ def test_an_encoder_that_reads_the_texts_too(inputs, tmp_path, capsys):
     run("train.py", *options(inputs, tmp_path / "run", "--encoder_type", "text_sasrec", "--text_dim", "12"))
     printed = capsys.readouterr().out
     assert "| TextSASRec inside RA-Rec |" in printed and "| SASRec |" in printed
+    assert (
+        "| TextSASRec over word counts + TF-IDF |" in printed and "to an encoder trained over word counts" in printed
+    )
     model = RARecForSequentialRecommendation.from_pretrained(tmp_path / "run")
     assert model.config.text_layers == [0.0, 0.67] and model.config.text_opening == len("Item:\n")
     texts = model.encode_texts(range(len(model.processor.item_ids)), progress=False)
@@ -171,7 +174,8 @@ def test_an_encoder_that_reads_the_texts_too(inputs, tmp_path, capsys):
     folder = tmp_path / "encoder"
     run("train_id_encoder.py", *options(inputs, folder, "--encoder_type", "text_sasrec", "--text_dim", "12"))
     run("train.py", *options(inputs, tmp_path / "again", "--id_encoder", str(folder)))
-    assert "TextSASRec inside RA-Rec" in (tmp_path / "again" / "metrics.md").read_text("utf-8")
+    table = (tmp_path / "again" / "metrics.md").read_text("utf-8")
+    assert "TextSASRec inside RA-Rec" in table and "TextSASRec over word counts + TF-IDF" in table
 
 
 def test_an_id_encoder_alone_and_then_inside_the_llm(inputs, tmp_path, capsys):

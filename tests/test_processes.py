@@ -53,7 +53,8 @@ def test_ranks_do_not_depend_on_the_batch_size(alone):
     assert all((other == ranks[0]).all() for other in ranks) and all((other == tops[0]).all() for other in tops)
 
 
-def test_the_main_job_in_two_processes(inputs, tmp_path):
+@pytest.mark.parametrize("encoder_type", ["sasrec", pytest.param("text_sasrec", marks=pytest.mark.slow)])
+def test_the_main_job_in_two_processes(inputs, tmp_path, encoder_type):
     def run(processes: int) -> Path:
         folder = tmp_path / str(processes)
         said = launch(
@@ -61,7 +62,8 @@ def test_the_main_job_in_two_processes(inputs, tmp_path):
             ROOT / "examples" / "train.py",
             *("--interactions", str(inputs / "events.csv"), "--items", str(inputs / "items.jsonl"), "--fp32"),
             *("--backbone", str(inputs / "backbone"), "--output_dir", str(folder), "--disable_tqdm", "true"),
-            *("--encoder_epochs", "2", "--encoder_hidden_size", "16", "--encoder_dropout", "0", "--score", "both"),
+            *("--encoder_type", encoder_type, "--text_dim", "12", "--score", "both"),
+            *("--encoder_epochs", "2", "--encoder_hidden_size", "16", "--encoder_dropout", "0"),
             *("--encoder_batch_size", str(64 // processes), "--per_device_train_batch_size", str(8 // processes)),
             *(
                 "--eval_strategy",

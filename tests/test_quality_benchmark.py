@@ -11,7 +11,6 @@ from tests_support import save_tiny_backbone, walk_tables
 from benchmarks.quality import world as world_module
 from benchmarks.quality.__main__ import chosen, main
 from benchmarks.quality.rows import _together
-from benchmarks.quality.word_vectors import word_vectors
 from benchmarks.quality.world import Settings, World
 
 ROWS = ["popularity", "itemknn", "tfidf", "itemknn_tfidf", "tfidf_both", "ours_no_readout", "layer0"]
@@ -100,15 +99,6 @@ def test_what_validation_chooses_has_not_seen_it_whichever_stage_asks(folder, tm
     assert world.final and facts["epochs"] in (1, 2)
     world.encoder("sasrec", [recipe], 0)
     assert len(seen) == 2  # both are kept
-
-
-def test_word_vectors_are_alike_where_rare_words_are_shared():
-    texts = ["red wool scarf", "blue wool scarf", "red car", "blue car", "..."]
-    vectors = word_vectors(texts, 512)
-    assert vectors.shape == (5, 4)  # no wider than there are texts
-    assert vectors.norm(dim=1).tolist() == pytest.approx([1, 1, 1, 1, 0], abs=1e-5)
-    likeness = vectors @ vectors.T
-    assert likeness[0, 1] > likeness[0, 2] > likeness[0, 3] - 1e-6
 
 
 def test_a_blend_keeps_what_each_encoder_took():

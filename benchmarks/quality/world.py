@@ -16,12 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.quality.sentence_encoder import minilm_folder
-from benchmarks.quality.word_vectors import word_vectors
 from rarec_hf import RARecForSequentialRecommendation, load_backbone, resolve_backbone
 from rarec_hf.data import leave_one_out, load_interactions
 from rarec_hf.data.sequences import Sequences
 from rarec_hf.data.splits import Split, Targets
-from rarec_hf.evaluation import Blend
+from rarec_hf.evaluation import Blend, word_vectors
 from rarec_hf.id_encoder import IDEncoderModel
 from rarec_hf.id_encoders import ID_ENCODERS
 from rarec_hf.modeling_sasrec import SASRecConfig, SASRecModel
@@ -98,10 +97,7 @@ class World:
         n_gain = min(settings.gain_users, len(self.users) // 2)
         gain_targets = job.drawn_targets(self._of_my_users(self.split.validation), n_gain, seed + 1)
         self.known = RankingDataset(interactions, gain_targets)  # what weights and gains are fitted on
-        self.texts = [
-            " ".join([title, *attributes.values()])
-            for title, attributes in zip(self.items.titles, self.items.attributes, strict=True)
-        ]
+        self.texts = self.items.words()
 
     # users -----------------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,11 @@ class ItemTable:
         names = sorted({name for attributes in self.attributes for name in attributes})
         return f"ItemTable(n_items={len(self)}, attributes={names})"
 
+    def words(self) -> list[str]:
+        """What recommenders by words read of each item: its title and its attributes."""
+        pairs = zip(self.titles, self.attributes, strict=True)
+        return [" ".join([title, *attributes.values()]) for title, attributes in pairs]
+
 
 def build_item_table(
     interactions_frame: pd.DataFrame,

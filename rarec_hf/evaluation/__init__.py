@@ -15,6 +15,7 @@ from .modules import load_metric
 from .ranks import Ranks, ranks_from_scores
 from .report import EvaluationReport, Row
 from .verdict import verdict
+from .word_vectors import word_vectors
 
 __all__ = [
     "EASE",
@@ -43,4 +44,5 @@ __all__ = [
     "ranks_from_scores",
     "summarize",
     "verdict",
+    "word_vectors",
 ]

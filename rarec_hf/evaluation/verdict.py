@@ -42,6 +42,7 @@ def verdict(
     encoder: Ranks,
     bag_of_words: Ranks | None = None,
     without_readout: Ranks | None = None,
+    trained_with_words: Ranks | None = None,
     metric: str = "ndcg@10",
 ) -> str:
     """
@@ -52,7 +53,10 @@ def verdict(
         ours, encoder (`Ranks`): of the full model and of the ID encoder alone.
         bag_of_words (`Ranks`, *optional*): of the ID encoder with TF-IDF of titles beside it.
         without_readout (`Ranks`, *optional*): of the full model less its readout states, which the soft prompts steer.
+        trained_with_words (`Ranks`, *optional*): of an encoder like the full model's, trained over word counts where
+            that reads the LLM's states. With it, what training with texts gains is not put down to the LLM.
     """
+    beside = bag_of_words if trained_with_words is None else None
     compared = [
         (
             ("Text (a bag of words) adds", "to the ID encoder", bag_of_words, encoder),
@@ -67,10 +71,22 @@ def verdict(
             "serve the ID encoder.",
         ),
         (
-            ("The LLM adds", "to the ID encoder with a bag of words", ours, bag_of_words),
-            "it reads more in the titles than their words.",
+            ("The LLM adds", "to the ID encoder with a bag of words", ours, beside),
+            "it finds more than the titles' words beside the encoder.",
             "A bag of words beside the ID encoder does the same for less.",
             "a bag of words beside the ID encoder is better and costs nothing.",
+        ),
+        (
+            ("Training with texts adds", "to a bag of words beside the ID encoder", trained_with_words, bag_of_words),
+            "words are worth more inside the encoder than beside it.",
+            "A bag of words beside the ID encoder does the same for less.",
+            "a bag of words beside the ID encoder is better and costs nothing.",
+        ),
+        (
+            ("The LLM adds", "to an encoder trained over word counts", ours, trained_with_words),
+            "it reads more in the titles than their words.",
+            "The encoder over word counts does the same without an LLM.",
+            "the encoder over word counts is better and needs no LLM.",
         ),
         (
             ("Soft prompts and readout add", "to the LLM's text vectors", ours, without_readout),

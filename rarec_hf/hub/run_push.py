@@ -10,13 +10,13 @@ from transformers import TrainingArguments
 
 from ..checkpoint_folder import OWNED_FILES
 from ..hub_upload import HubPush
-from ..training.encoder_stage import INNER_ENCODER, OPPONENT_ENCODER
+from ..training.encoder_stage import INNER_ENCODER, OPPONENT_ENCODER, WORD_OPPONENT
 from ..training.run_folder import ENVIRONMENT_FILE
 
 # What a run leaves for those who have its machine: paths and commands of it, ids, and models that the run's holds
 _OF_THE_MACHINE = (
     *("arguments.yaml", ENVIRONMENT_FILE, "*.parquet"),
-    *("checkpoints/*", f"{INNER_ENCODER}/*", f"{OPPONENT_ENCODER}/*"),
+    *("checkpoints/*", f"{INNER_ENCODER}/*", f"{OPPONENT_ENCODER}/*", f"{WORD_OPPONENT}/*"),
 )
 
 

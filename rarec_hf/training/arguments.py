@@ -99,6 +99,11 @@ class EncoderArguments:
     encoder_text_gain: float = _f(10.0, "Of text_sasrec: weight of the likeness of texts beside the learned score.")
     encoder_text_metric: bool = _f(False, "Of text_sasrec: learn in which directions texts must be alike.")
     encoder_id_dropout: float = _f(0.0, "Of text_sasrec: chance that an item is looked up by its text alone.")
+    encoder_word_opponent: bool = _f(
+        True,
+        "Of text_sasrec: train one more opponent, the same encoder over word counts in place of the LLM's states, so "
+        "that the verdict tells the LLM from training with texts.",
+    )
     encoder_objective: str = _f("cross_entropy", "What it is trained by.", choices=["cross_entropy", "gbce", "bpr"])
     encoder_negatives: int = _f(0, "Negatives drawn a batch; 0: the full catalogue, which only cross_entropy takes.")
     encoder_negative_sampling: str = _f(

@@ -24,7 +24,15 @@ from ..zero3_backbone import load_zero3_backbone
 from .alignment_stage import align, drawn_targets, gain_targets
 from .arguments import AlignmentArguments, DataArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
-from .encoder_stage import INNER_ENCODER, OPPONENT_ENCODER, TEXT_ENCODER, best_epoch, prepare_encoders
+from .encoder_stage import (
+    INNER_ENCODER,
+    OPPONENT_ENCODER,
+    TEXT_ENCODER,
+    WORD_OPPONENT,
+    best_epoch,
+    prepare_encoders,
+    prepare_word_opponent,
+)
 from .estimate import estimate
 from .ranking_trainer import RankingDataset
 
@@ -187,6 +195,7 @@ __all__ = [
     "OPPONENT_ENCODER",
     "TEXT_ENCODER",
     "TEXT_SCORE",
+    "WORD_OPPONENT",
     "align",
     "best_epoch",
     "build_model",
@@ -194,6 +203,7 @@ __all__ = [
     "gain_targets",
     "load_data",
     "prepare_encoders",
+    "prepare_word_opponent",
     "ranking_rule",
     "read_item_texts",
     "save_data",

@@ -31,6 +31,7 @@ from .id_encoder import encoder_name, encoder_scorer
 from .ranking_trainer import RankingDataset
 
 OURS, WITHOUT_READOUT, BAG_OF_WORDS = "RA-Rec", "RA-Rec without readout", " + TF-IDF"
+OVER_WORDS = " over word counts"
 ROW_OF_SCORE = {
     "encoder_plus_llm": OURS,
     "dot_product": "RA-Rec (paper's dot product)",
@@ -73,24 +74,27 @@ def rank_opponents(
     opponent: IDEncoderModel | None,
     exclude_seen: bool = True,
     known: RankingDataset | None = None,
+    word_opponent: IDEncoderModel | None = None,
 ) -> None:
     """
     Adds the rows without an LLM to the report.
 
     Args:
-        known ([`RankingDataset`], *optional*): validation targets, on which the weight of TF-IDF beside the ID encoder
-            is fitted; without them that row is left out.
+        known ([`RankingDataset`], *optional*): validation targets, on which the weights of TF-IDF beside encoders are
+            fitted; without them the row of the ID encoder is left out, the word opponent's has no TF-IDF.
+        word_opponent ([`IDEncoderModel`], *optional*): see [`prepare_word_opponent`].
     """
     sequences, items = split.baseline_sequences(), split.interactions.items
-    texts = [
-        " ".join([title, *attributes.values()])
-        for title, attributes in zip(items.titles, items.attributes, strict=True)
-    ]
+    words = TitleTfidf().fit(items.words())
     rows = [
         ("Popularity", Popularity().fit(sequences, len(items)), ""),
         ("ItemKNN", ItemKNN().fit(sequences, len(items)), ""),
-        ("TF-IDF of titles", TitleTfidf().fit(texts), ""),
+        ("TF-IDF of titles", words, ""),
     ]
+
+    def beside_words(scorer: Scorer) -> Blend:
+        return Blend.fit([scorer, words], known.histories, known.targets.targets, exclude_seen=exclude_seen)
+
     if opponent is not None:
         name = encoder_name(opponent)
         rows.append((name, encoder_scorer(opponent), "trained on all users"))
@@ -99,8 +103,12 @@ def rank_opponents(
         rows.append(("ID encoder", encoder_scorer(inner), "as loaded"))
     alone = rows[-1] if opponent is None else rows[-2]
     if known is not None and not getattr(alone[1], "takes_users", False):
-        both = Blend.fit([alone[1], rows[2][1]], known.histories, known.targets.targets, exclude_seen=exclude_seen)
-        rows.append((f"{alone[0]}{BAG_OF_WORDS}", both, "weights fitted on validation targets"))
+        rows.append((f"{alone[0]}{BAG_OF_WORDS}", beside_words(alone[1]), "weights fitted on validation targets"))
+    if word_opponent is not None:
+        name, scorer = f"{encoder_name(word_opponent)}{OVER_WORDS}", encoder_scorer(word_opponent)
+        if known is not None:
+            name, scorer = f"{name}{BAG_OF_WORDS}", beside_words(scorer)
+        rows.append((name, scorer, "no LLM, trained on all users"))
     for name, scorer, note in rows:
         add_row(report, name, test, scorer, note, exclude_seen=exclude_seen)
 
@@ -121,7 +129,14 @@ def verdict_of(report: EvaluationReport) -> str:
     """What the rows of a report say about the parts; see [`verdict`]."""
     ranks = {row.name: row.ranks for row in report.rows}
     encoder = ranks[report.reference]
-    return verdict(ranks[OURS], encoder, ranks.get(f"{report.reference}{BAG_OF_WORDS}"), ranks.get(WITHOUT_READOUT))
+    trained_with_words = next((found for name, found in ranks.items() if OVER_WORDS in name), None)
+    return verdict(
+        ranks[OURS],
+        encoder,
+        ranks.get(f"{report.reference}{BAG_OF_WORDS}"),
+        ranks.get(WITHOUT_READOUT),
+        trained_with_words,
+    )
 
 
 def beyond_accuracy(recorder: TopItemsRecorder, split: Split, test: RankingDataset) -> dict[str, float | int]:

@@ -27,6 +27,18 @@ def test_gains_losses_and_nothing_get_their_advice():
     )
 
 
+def test_what_training_with_texts_gains_is_not_put_down_to_the_llm():
+    text = verdict(ranks(0.6), ranks(0.2), bag_of_words=ranks(0.4), trained_with_words=ranks(0.6, seed=1))
+    words, whole, trained, llm = text.splitlines()[2:]
+    assert "Text (a bag of words) adds +" in words and "RA-Rec adds +" in whole
+    assert "Training with texts adds +" in trained and "to a bag of words beside the ID encoder: words are" in trained
+    assert "to an encoder trained over word counts: no difference" in llm and llm.endswith("same without an LLM.")
+    alone = verdict(ranks(0.6), ranks(0.2), trained_with_words=ranks(0.4))
+    assert "Training with" not in alone and alone.rstrip().endswith("it reads more in the titles than their words.")
+    better = verdict(ranks(0.4), ranks(0.2), trained_with_words=ranks(0.6))
+    assert better.rstrip().endswith("the encoder over word counts is better and needs no LLM.")
+
+
 def test_it_says_only_what_was_compared():
     text = verdict(ranks(0.2), ranks(0.5))
     assert text.count("\n- ") == 1 and text.rstrip().endswith("serve the ID encoder.")
