@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -53,44 +53,52 @@ class Blend:
         """
         scores = _all_scores(scorers, histories, targets, batch_size, exclude_seen)  # (parts, n, n_items)
         labels = torch.as_tensor(np.asarray(targets[: scores.shape[1]]), dtype=torch.long)
-        finite = torch.isfinite(scores[0])
-        scale = torch.stack([part[finite].std() for part in scores]).clamp(min=1e-12)
-        weights = fit_weights(scores, labels, scale, batch_size)
+        weights = fit_weights(lambda rows: scores[:, rows], labels, spread(scores), batch_size)
         return cls(scorers, weights.tolist())
 
 
-def fit_weights(scores: Tensor, labels: Tensor, scale: Tensor, batch_size: int = 256) -> Tensor:
+def spread(scores: Tensor) -> Tensor:
+    """The standard deviation of each part of `(parts, n, n_items)`, without what -inf in the first one leaves out."""
+    finite = torch.isfinite(scores[0])
+    return torch.stack([part[finite].std() for part in scores]).clamp(min=1e-12)
+
+
+def fit_weights(parts: Callable[[slice], Tensor], labels: Tensor, scale: Tensor, batch_size: int = 256) -> Tensor:
     """
     Weights `(parts,)`, none below 0, that minimise the cross-entropy of `labels` `(n,)` under the weighted sum of
-    `scores` `(parts, n, n_items)`, of which -inf in the first part leaves an item out.
+    scores: a convex problem, also where parts say much the same.
 
     Args:
+        parts (`Callable`): the scores `(parts, rows, n_items)` of a slice of rows, of which -inf in the first part
+            leaves an item out. Asked for again and again; nothing is kept.
         scale (`torch.FloatTensor` of shape `(parts,)`): about each part's standard deviation, for the search.
     """
-    active = torch.ones(len(scores), dtype=torch.bool)
+    active = torch.ones(len(scale), dtype=torch.bool, device=scale.device)
     while True:
-        weights = _unbounded(scores[active], labels, scale[active], batch_size)
+        weights = _unbounded(parts, active, labels, scale[active], batch_size)
         if bool((weights >= 0).all()) or len(weights) == 1:
             break
         # One at a time: without the most harmful part another one's weight may turn out positive
         worst = active.nonzero().flatten()[(weights * scale[active]).argmin()]
         active[worst] = False
-    found = torch.zeros(len(scores))
+    found = torch.zeros_like(scale)
     found[active] = weights.clamp(min=0)
     return found
 
 
-def _unbounded(scores: Tensor, labels: Tensor, scale: Tensor, batch_size: int) -> Tensor:
-    weights = torch.full((len(scores),), 1.0, requires_grad=True)  # in units of 1 / scale
+def _unbounded(
+    parts: Callable[[slice], Tensor], active: Tensor, labels: Tensor, scale: Tensor, batch_size: int
+) -> Tensor:
+    weights = torch.ones_like(scale, requires_grad=True)  # in units of 1 / scale
     optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        total = torch.zeros(())
+        total = torch.zeros((), device=scale.device)
         for start in range(0, len(labels), batch_size):
             rows = slice(start, start + batch_size)
-            some = scores[:, rows]
-            left_out = torch.isneginf(some[0])
+            some = parts(rows)
+            left_out, some = torch.isneginf(some[0]), some[active]
             mixed = torch.einsum("p,pni->ni", weights / scale, some.masked_fill(left_out, 0.0))
             mixed = mixed.masked_fill(left_out, float("-inf"))
             loss = torch.nn.functional.cross_entropy(mixed, labels[rows], reduction="sum") / len(labels)
@@ -129,4 +137,4 @@ def _all_scores(
     return torch.cat(parts, 1)
 
 
-__all__ = ["Blend", "fit_weights"]
+__all__ = ["Blend", "fit_weights", "spread"]

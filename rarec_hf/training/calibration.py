@@ -7,6 +7,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
+from ..evaluation.blend import fit_weights, spread
 from ..modeling_rarec import RARecForSequentialRecommendation
 from .ranking_trainer import RankingDataset
 
@@ -22,8 +23,8 @@ def fit_gains(
     Sets the two gains of `"encoder_plus_llm"` to those under which the targets are likeliest.
 
     In-batch pairs teach which of a few items a user prefers, not how much the answer should weigh beside the encoder
-    among a whole catalogue. So the weights w of w_0 F + w_t cos_t + w_h cos_h are fitted by full cross-entropy, a
-    convex problem of three numbers, and the gains are w_t / w_0 and w_h / w_0, at least 0. Needs an indexed catalogue.
+    among a whole catalogue. So the weights w of w_0 F + w_t cos_t + w_h cos_h, none below 0, are fitted by full
+    cross-entropy ([`fit_weights`]), and the gains are w_t / w_0 and w_h / w_0. Needs an indexed catalogue.
 
     Args:
         data: histories with targets that neither the encoder nor the alignment was trained on.
@@ -48,35 +49,19 @@ def fit_gains(
     targets = torch.as_tensor(np.asarray(data.targets.targets), device=users.device)
 
     def parts(rows: slice) -> Tensor:
-        """(3, batch, n_items): the encoder's scores and both cosines."""
+        """(3, rows, n_items): the encoder's scores, -inf for items that the ranking leaves out, and both cosines."""
         encoder = model.id_encoder.scores(vectors[rows], item_vectors).float()
+        for place, history in enumerate(histories[rows]):
+            seen = torch.as_tensor(np.asarray(history, dtype=np.int64), device=users.device)
+            encoder[place, seen[seen != targets[rows][place]]] = float("-inf")
         return torch.stack([encoder, *head.parts(users[rows], items)])
 
-    def unseen(rows: slice) -> Tensor:
-        """-inf where an item is in the history, as in the ranking."""
-        mask = users.new_zeros(len(targets[rows]), len(items))
-        for place, history in enumerate(histories[rows]):
-            mask[place, torch.as_tensor(np.asarray(history, dtype=np.int64))] = float("-inf")
-        return mask.scatter(1, targets[rows].unsqueeze(1), 0.0)
-
-    batches = [slice(start, start + batch_size) for start in range(0, len(data), batch_size)]
-    weights = torch.tensor([1.0, 0.0, 0.0], device=users.device, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=30, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        total = 0.0
-        for rows in batches:
-            scores = (weights.view(3, 1, 1) * parts(rows)).sum(0) + unseen(rows)
-            loss = torch.nn.functional.cross_entropy(scores, targets[rows], reduction="sum") / len(data)
-            loss.backward()
-            total = total + loss.detach()
-        return total
-
-    optimizer.step(closure)
-    encoder, text, readout = weights.tolist()
-    scale = max(encoder, 1e-3)
-    head.set_gains(max(text / scale, 0.0), max(readout / scale, 0.0))
+    scale = spread(parts(slice(0, batch_size))).detach()
+    weights = fit_weights(parts, targets, scale, batch_size)
+    of_rest = (weights * scale)[1:].max()
+    # An encoder that adds nothing gets no weight, but it stays in the score: with a thousandth of what the rest has
+    of_encoder = torch.maximum(weights[0], 1e-3 * of_rest / scale[0])
+    head.set_gains(*((weights[1:] / of_encoder).tolist() if of_rest > 0 else (0.0, 0.0)))
     return head.get_gains()
 
 

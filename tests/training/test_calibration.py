@@ -63,6 +63,40 @@ def test_a_part_that_misleads_gets_no_gain():
     assert text == 0.0 and readout > 2.0
 
 
+@pytest.mark.parametrize("own", [0.0, 1e-3, 1.0])
+def test_an_encoder_that_holds_the_text_too(own):
+    """As one over text vectors does. Less of the text than it holds is wanted, and next to nothing of what is its own:
+    no weight may turn negative and take the others with it."""
+    model, data = made(4.0, 2.0)
+    users, vectors = model.represent_users(None)
+    items, scores = model.catalogue_items(), model.id_encoder.scores
+    inner = 10 * users[:, :DIM] @ items[:, :DIM].T
+
+    def fitted(noise: float) -> tuple[float, float]:
+        rows = torch.arange(N_USERS, dtype=torch.float).unsqueeze(1)  # which rows are asked for
+        model.represent_users = lambda h, **_: (users, rows)
+        model.id_encoder.scores = lambda u, i: (
+            inner[u[:, 0].long()] - own * scores(vectors[u[:, 0].long()], i) + noise * torch.randn(len(u), N_ITEMS)
+        )
+        torch.manual_seed(0)
+        return fit_gains(model, data, progress=False)
+
+    text, readout = fitted(0.0)
+    assert 0 <= text < 2e4 and 2.5 < readout < 2e4
+    assert fitted(1e-6) == pytest.approx((text, readout), rel=0.01, abs=0.01)
+    total = inner + text * users[:, :DIM] @ items[:, :DIM].T + readout * users[:, DIM:] @ items[:, DIM:].T
+    truth = 4 * users[:, :DIM] @ items[:, :DIM].T + 2 * users[:, DIM:] @ items[:, DIM:].T
+    assert torch.corrcoef(torch.stack([total.flatten(), truth.flatten()]))[0, 1] > 0.99
+
+
+def test_an_encoder_against_which_the_targets_were_drawn_is_left_behind():
+    model, data = made(4.0, 0.0)
+    scores = model.id_encoder.scores
+    model.id_encoder.scores = lambda u, i: -scores(u, i)
+    text, readout = fit_gains(model, data, progress=False)
+    assert text > 1000 and readout < text / 100  # F has about a thousandth of the text's part
+
+
 def test_what_cannot_be_fitted_is_refused():
     model, data = made(0.0, 0.0)
     with pytest.raises(ValueError, match="no validation targets"):
