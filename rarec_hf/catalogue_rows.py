@@ -78,7 +78,7 @@ def rows_of_all(held: Tensor, rows: range, wanted: Tensor, process: PartialState
     found = torch.zeros(len(of_all), held.shape[1])
     found[torch.from_numpy(mine)] = held[torch.from_numpy(of_all[mine] - rows.start).to(held.device)].float().cpu()
     if process is not None and len(of_all):
-        found = filled(found.to(process.device), process).cpu()
+        found = filled(found, process)
     return found[torch.from_numpy(np.searchsorted(of_all, wanted.cpu().numpy()))].to(held.dtype)
 
 

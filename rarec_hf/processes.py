@@ -65,7 +65,8 @@ def filled(rows: Tensor, process: PartialState | None) -> Tensor:
     if rows.dtype != torch.float32:
         raise TypeError(f"Rows of float32 can be put together, got {rows.dtype}.")
     finish_passes()
-    return reduce(rows.contiguous().view(torch.int32), "sum").view(torch.float32)  # a sum of bits: -0.0 stays
+    bits = rows.contiguous().to(process.device).view(torch.int32)  # NCCL knows of no tensors on the CPU
+    return reduce(bits, "sum").view(torch.float32).to(rows.device)  # a sum of bits: -0.0 stays
 
 
 def chunk(n: int, process: PartialState | None) -> range:

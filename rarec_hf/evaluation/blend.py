@@ -12,6 +12,7 @@ from .evaluator import Scorer
 from .ranks import flatten_histories
 
 MOST_SCORES = 2**28  # kept while weights are fitted: 1 GiB in fp32
+SEARCH = {"maxiter": 200, "ftol": 1e-9, "gtol": 1e-6}  # what fp32 sums of losses can tell
 
 
 class Blend:
@@ -58,9 +59,14 @@ class Blend:
 
 
 def spread(scores: Tensor) -> Tensor:
-    """The standard deviation of each part of `(parts, n, n_items)`, without what -inf in the first one leaves out."""
+    """
+    The standard deviation of each part of `(parts, n, n_items)`, without what -inf in the first one leaves out; 1 for
+    a part that scores everything alike.
+    """
     finite = torch.isfinite(scores[0])
-    return torch.stack([part[finite].std() for part in scores]).clamp(min=1e-12)
+    values = scores[:, finite]
+    alike = values.amax(1) == values.amin(1)  # a rounded mean leaves a deviation
+    return torch.where(alike, 1.0, values.std(1).clamp(min=1e-12))
 
 
 def fit_weights(parts: Callable[[slice], Tensor], labels: Tensor, scale: Tensor, batch_size: int = 256) -> Tensor:
@@ -71,43 +77,30 @@ def fit_weights(parts: Callable[[slice], Tensor], labels: Tensor, scale: Tensor,
     Args:
         parts (`Callable`): the scores `(parts, rows, n_items)` of a slice of rows, of which -inf in the first part
             leaves an item out. Asked for again and again; nothing is kept.
-        scale (`torch.FloatTensor` of shape `(parts,)`): about each part's standard deviation, for the search.
+        scale (`torch.FloatTensor` of shape `(parts,)`): about each part's standard deviation ([`spread`]), for the
+            search.
     """
-    active = torch.ones(len(scale), dtype=torch.bool, device=scale.device)
-    while True:
-        weights = _unbounded(parts, active, labels, scale[active], batch_size)
-        if bool((weights >= 0).all()) or len(weights) == 1:
-            break
-        # One at a time: without the most harmful part another one's weight may turn out positive
-        worst = active.nonzero().flatten()[(weights * scale[active]).argmin()]
-        active[worst] = False
-    found = torch.zeros_like(scale)
-    found[active] = weights.clamp(min=0)
-    return found
+    from scipy.optimize import minimize
 
-
-def _unbounded(
-    parts: Callable[[slice], Tensor], active: Tensor, labels: Tensor, scale: Tensor, batch_size: int
-) -> Tensor:
-    weights = torch.ones_like(scale, requires_grad=True)  # in units of 1 / scale
-    optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        total = torch.zeros((), device=scale.device)
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        """The mean cross-entropy and its gradient, at weights in units of 1 / scale."""
+        weights = torch.tensor(at, dtype=torch.float32, device=scale.device, requires_grad=True)
+        total = 0.0
         for start in range(0, len(labels), batch_size):
             rows = slice(start, start + batch_size)
             some = parts(rows)
-            left_out, some = torch.isneginf(some[0]), some[active]
+            left_out = torch.isneginf(some[0])
             mixed = torch.einsum("p,pni->ni", weights / scale, some.masked_fill(left_out, 0.0))
             mixed = mixed.masked_fill(left_out, float("-inf"))
-            loss = torch.nn.functional.cross_entropy(mixed, labels[rows], reduction="sum") / len(labels)
-            loss.backward()
-            total += loss.detach()
-        return total
+            of_rows = torch.nn.functional.cross_entropy(mixed, labels[rows], reduction="sum") / len(labels)
+            of_rows.backward()
+            total += float(of_rows.detach())
+        return total, weights.grad.double().cpu().numpy()
 
-    optimizer.step(closure)
-    return (weights / scale).detach()
+    found = minimize(
+        loss, np.ones(len(scale)), jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(scale), options=SEARCH
+    )
+    return torch.tensor(found.x, dtype=torch.float32, device=scale.device) / scale
 
 
 def _all_scores(

@@ -81,12 +81,15 @@ def groupings_of(split: Split, targets: Targets) -> list[Grouping]:
     return found
 
 
-def break_down(rows: Sequence[tuple[str, Ranks]], groupings: Sequence[Grouping], metric: str = "ndcg@10") -> str:
+def break_down(
+    rows: Sequence[tuple[str, Ranks | Sequence[Ranks]]], groupings: Sequence[Grouping], metric: str = "ndcg@10"
+) -> str:
     """
     A markdown table of each row's `metric` in each group of targets that is not empty.
 
     Args:
-        rows (`list[tuple[str, Ranks]]`): methods and the ranks of the same targets.
+        rows (`list[tuple[str, Ranks]]`): methods and the ranks of the same targets; of several seeds a list of ranks,
+            whose mean is shown.
 
     Raises:
         ValueError: a grouping is of another number of targets.
@@ -94,7 +97,7 @@ def break_down(rows: Sequence[tuple[str, Ranks]], groupings: Sequence[Grouping],
     header = [f"{metric_label(metric)} by", "group", "targets", *(name.replace("|", "\\|") for name, _ in rows)]
     lines = [header, [":---", ":---", *["---:"] * (1 + len(rows))]]
     for grouping in groupings:
-        for name, ranks in rows:
+        for name, ranks in [(name, one) for name, seeds in rows for one in _seeds(seeds)]:
             if len(ranks) != len(grouping.group):
                 raise ValueError(
                     f"Grouping by {grouping.title} has {len(grouping.group)} targets, row {name!r} {len(ranks)}."
@@ -104,10 +107,15 @@ def break_down(rows: Sequence[tuple[str, Ranks]], groupings: Sequence[Grouping],
             members = grouping.group == number
             if not members.any():
                 continue
-            values = (f"{metric_per_user(ranks.take(members), metric).mean():.4f}" for _, ranks in rows)
+            taken = [[one.take(members) for one in _seeds(ranks)] for _, ranks in rows]
+            values = (f"{metric_per_user(seeds, metric).mean():.4f}" for seeds in taken)
             lines.append([title, label, f"{members.sum():,}", *values])
             title = ""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _seeds(ranks: Ranks | Sequence[Ranks]) -> Sequence[Ranks]:
+    return [ranks] if isinstance(ranks, Ranks) else ranks
 
 
 __all__ = ["Grouping", "break_down", "groupings_of", "popularity_groups"]

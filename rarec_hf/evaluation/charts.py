@@ -19,13 +19,17 @@ PARTS = ("#d9822b", "#3f9b62", "#9a5fb5", "#b8433f", "#6f7b87")  # colours of th
 
 
 def plot_metrics(
-    rows: Sequence[tuple[str, Ranks]], reference: str, metrics: Sequence[str], path: str | os.PathLike
+    rows: Sequence[tuple[str, Ranks | Sequence[Ranks]]],
+    reference: str,
+    metrics: Sequence[str],
+    path: str | os.PathLike,
 ) -> Path:
     """
     Draw the metrics of several methods side by side, each mean with its normal 95 % interval.
 
     Args:
-        rows (`list[tuple[str, Ranks]]`): The methods' names and ranks, in the order drawn.
+        rows (`list[tuple[str, Ranks]]`): The methods' names and ranks, in the order drawn; of several seeds a list of
+            ranks, whose mean is drawn.
         reference (`str`): Name of the row drawn in grey.
         metrics (`list[str]`): One panel each, such as `"ndcg@10"`.
         path (`str`): PNG to write, whole or not at all.
@@ -52,7 +56,8 @@ def plot_metrics(
         tidy(axis, grid="x")
     axes[0].set_yticks(height, [textwrap.fill(name, 28) for name, _ in rows], parse_math=False)
     axes[0].invert_yaxis()
-    users = rows[0][1].n_users
+    first = rows[0][1]
+    users = (first if isinstance(first, Ranks) else first[0]).n_users
     figure.supxlabel(
         f"mean over {users:,} users with its 95 % interval; grey: {reference} (reference)",
         parse_math=False,

@@ -22,19 +22,21 @@ DEFAULT_KS = (1, 5, 10, 20, 50, 100)
 _SHORT_NAMES = {"hit_rate": "HR", "ndcg": "NDCG", "mrr": "MRR", "recall": "Recall"}
 
 
-def metric_per_user(ranks: Ranks, metric: str) -> np.ndarray:
+def metric_per_user(ranks: Ranks | Sequence[Ranks], metric: str) -> np.ndarray:
     """
     One metric for every user, as its expectation over the places that tied targets may hold; `(n_users,)` float, in
     the order of the users' first rows.
 
     Args:
-        ranks (`Ranks`): Where the targets stand.
+        ranks (`Ranks`, or several): Where the targets stand; of several, such as one a seed, the mean.
         metric (`str`): `"hit_rate@k"`, `"recall@k"`, `"ndcg@k"`, `"mrr@k"` for any k from 1 on, or `"mrr"`. A k larger
             than the catalogue is allowed: hit rate and recall are then 1, NDCG and MRR count every target.
 
     Raises:
         ValueError: Unknown metric, or a k that is no positive integer.
     """
+    if not isinstance(ranks, Ranks):
+        return np.mean([metric_per_user(one, metric) for one in ranks], axis=0)
     family, _, cutoff = metric.partition("@")
     known = family in ("hit_rate", "recall", "ndcg", "mrr") and cutoff.isdecimal() and int(cutoff) >= 1
     if metric != "mrr" and not known:

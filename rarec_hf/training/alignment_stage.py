@@ -205,7 +205,8 @@ def _index(
     if known is None:
         known = gain_targets(split, arguments.gain_users, training.seed)
     if model.score_head.uses_encoder and known is not None:
-        text, readout = fit_gains(model, known, progress=not training.disable_tqdm, process=process)
+        progress, exclude = not training.disable_tqdm, arguments.exclude_seen
+        text, readout = fit_gains(model, known, progress=progress, process=process, exclude_seen=exclude)
         drawn |= {"gain_users": len(np.unique(known.targets.users)), "text_gain": round(text, 3)}
         drawn["readout_gain"] = round(readout, 3)
     if stages is not None and process.is_main_process:

@@ -18,6 +18,7 @@ def fit_gains(
     batch_size: int = 64,
     progress: bool = True,
     process: PartialState | None = None,
+    exclude_seen: bool = True,
 ) -> tuple[float, float]:
     """
     Sets the two gains of `"encoder_plus_llm"` to those under which the targets are likeliest.
@@ -29,6 +30,7 @@ def fit_gains(
     Args:
         data: histories with targets that neither the encoder nor the alignment was trained on.
         process: reads its share of the histories; every process of `accelerate launch` must call this, and fits alike.
+        exclude_seen (`bool`): a history's items do not stand beside its target, as in the ranking.
 
     Returns:
         the gains of text and readout states.
@@ -51,7 +53,7 @@ def fit_gains(
     def parts(rows: slice) -> Tensor:
         """(3, rows, n_items): the encoder's scores, -inf for items that the ranking leaves out, and both cosines."""
         encoder = model.id_encoder.scores(vectors[rows], item_vectors).float()
-        for place, history in enumerate(histories[rows]):
+        for place, history in enumerate(histories[rows] if exclude_seen else []):
             seen = torch.as_tensor(np.asarray(history, dtype=np.int64), device=users.device)
             encoder[place, seen[seen != targets[rows][place]]] = float("-inf")
         return torch.stack([encoder, *head.parts(users[rows], items)])

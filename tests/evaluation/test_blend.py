@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rarec_hf.evaluation import Blend, rank_targets, summarize
-from rarec_hf.evaluation.blend import fit_weights
+from rarec_hf.evaluation.blend import fit_weights, spread
 
 N_ITEMS = 40
 
@@ -91,5 +91,31 @@ def test_weights_are_at_the_least_cross_entropy():
     def loss(weights):
         return torch.nn.functional.cross_entropy((weights.view(2, 1, 1) * scores).sum(0), labels)
 
+    assert found.min() > 0
     for step in ((0.01, 0), (-0.01, 0), (0, 0.01), (0, -0.01)):
         assert loss(found) < loss(found + torch.tensor(step))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bounded_weights_are_at_the_least_cross_entropy_too(seed):
+    """Nothing is gained by a step that keeps weights from falling below 0."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = torch.randn(3, 60, 12, generator=generator) @ torch.randn(12, 12, generator=generator)  # alike
+    parts[1] += parts[0] - 2 * parts[2]
+    labels = torch.randint(0, 12, (60,), generator=generator)
+    found = fit_weights(lambda rows: parts[:, rows], labels, spread(parts), batch_size=25)
+    weights = found.clone().requires_grad_()
+    torch.nn.functional.cross_entropy((weights.view(3, 1, 1) * parts).sum(0), labels).backward()
+    slopes = weights.grad / spread(parts)
+    assert (found >= 0).all()
+    assert (slopes[found > 0].abs() < 1e-3).all() and (slopes[found == 0] > -1e-3).all()
+
+
+def test_a_part_that_scores_everything_alike_changes_nothing():
+    scores = torch.randn(2, 200, 12, generator=torch.Generator().manual_seed(0))
+    scores[1] = 0.37
+    assert spread(scores)[1] == 1
+    labels = (scores[0] + torch.randn(200, 12, generator=torch.Generator().manual_seed(1))).argmax(1)
+    weight = fit_weights(lambda rows: scores[:, rows], labels, spread(scores))
+    alone = fit_weights(lambda rows: scores[:1, rows], labels, spread(scores[:1]))
+    assert weight.tolist() == pytest.approx([alone[0].item(), 1.0], rel=5e-3)

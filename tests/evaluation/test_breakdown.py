@@ -56,6 +56,15 @@ def test_the_table_has_each_groups_metric():
         break_down([("good", good)], [Grouping("side", ("a",), np.zeros(3, int))])
 
 
+def test_of_several_seeds_the_mean_is_shown():
+    found, lost = (Ranks(np.full(4, place), np.zeros(4, int), np.full(4, 100)) for place in (0, 50))
+    grouping = Grouping("kind", ("a", "b"), np.array([0, 0, 1, 1]))
+    table = break_down([("one", found), ("two", [found, lost])], [grouping], "hit_rate@10")
+    assert table.splitlines()[2] == "| kind | a | 2 | 1.0000 | 0.5000 |"
+    with pytest.raises(ValueError, match="row 'two' 3"):
+        break_down([("two", [found, found.take(np.arange(3))])], [grouping])
+
+
 def test_top_items_leave_out_what_was_seen():
     scores = np.array([[5, 4, 3, 2, 1.0], [1, 2, 3, 4, 5.0]])
     top = TopItemsRecorder(lambda histories: scores[: len(histories)], k=2)

@@ -97,6 +97,34 @@ def test_an_encoder_against_which_the_targets_were_drawn_is_left_behind():
     assert text > 1000 and readout < text / 100  # F has about a thousandth of the text's part
 
 
+def test_an_encoder_that_says_nothing_leaves_the_others_their_gains():
+    model, data = made(4.0, 2.0)
+    model.id_encoder.scores = lambda u, i: torch.zeros(len(u), len(i))
+    text, readout = fit_gains(model, data, progress=False)
+    assert text > 1 and readout == pytest.approx(text / 2, rel=0.3)
+
+
+def test_gains_are_fitted_by_the_rule_of_the_ranking():
+    """Targets are never of the history, and an encoder that puts the history first is only right where that is left
+    out."""
+    model, data = made(4.0, 2.0)
+    own, scores = torch.arange(N_USERS) % N_ITEMS, model.id_encoder.scores
+    rows = torch.arange(N_USERS, dtype=torch.float).unsqueeze(1)
+    vectors = model.represent_users(None)[1]
+    users = model.represent_users(None)[0]
+    model.represent_users = lambda h, **_: (users, rows)
+
+    def repeating(u, i):
+        found = scores(vectors[u[:, 0].long()], i)
+        found[torch.arange(len(u)), own[u[:, 0].long()]] = 20.0
+        return found
+
+    model.id_encoder.scores = repeating
+    assert fit_gains(model, data, progress=False) == pytest.approx((4, 2), abs=0.6)
+    text, _ = fit_gains(model, data, progress=False, exclude_seen=False)
+    assert text > 10  # the encoder is worth less
+
+
 def test_what_cannot_be_fitted_is_refused():
     model, data = made(0.0, 0.0)
     with pytest.raises(ValueError, match="no validation targets"):
