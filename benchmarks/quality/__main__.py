@@ -148,8 +148,15 @@ def main(words: list[str] | None = None) -> None:
     }
     if options.fraction == 1:
         page.save_users(world, path.with_suffix(".users.parquet"))
-    if path.exists() and (found := json.loads(path.read_text("utf-8")))["settings"] != settings:
-        raise SystemExit(f"{path} was made with {found['settings']}, not {settings}; move it away first.")
+    if path.exists():
+        found = json.loads(path.read_text("utf-8"))
+        if found["settings"] != settings:
+            raise SystemExit(f"{path} was made with {found['settings']}, not {settings}; move it away first.")
+        if found["fingerprint"] != head["fingerprint"]:
+            raise SystemExit(
+                f"{path} is of data with the fingerprint {found['fingerprint']}, those at {options.data} have "
+                f"{head['fingerprint']}; move it away first."
+            )
     for key in keys:
         for seed in options.seeds if ROWS[key].seeded else options.seeds[:1]:
             there = json.loads(path.read_text("utf-8"))["records"] if path.exists() else []

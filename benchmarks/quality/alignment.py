@@ -45,7 +45,8 @@ def main() -> None:
         f"# Alignment: {options.dataset}",
         "",
         f"Made by `python -m benchmarks.quality.alignment --dataset {options.dataset} --data DATA` at commit "
-        f"{commit()}, seed 0: {len(shown.items):,} items drawn in proportion to the root of their popularity, "
+        f"{commit()}, seed 0, data fingerprint `{world.split.interactions.fingerprint()}`: {len(shown.items):,} items "
+        "drawn in proportion to the root of their popularity, "
         f"{len(shown.histories)} users. neighbour_overlap@10: of ten nearest neighbours, how many are items that the "
         "same users chose within three steps, against the most it could be. uniformity: 0 where all crowd in a narrow "
         "cone, -4 at right angles. cka: likeness of two models' geometries, 1 for equal up to rotation and scale.",

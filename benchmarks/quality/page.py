@@ -92,12 +92,12 @@ class Table:
     def records(self, row: str) -> list[dict]:
         return [record for record in self.content["records"] if record["row"] == row]
 
-    def first(self, row: str) -> Ranks:
-        return self.ranks[row, self.records(row)[0]["seed"]]
+    def seeds(self, row: str) -> list[Ranks]:
+        return [self.ranks[row, record["seed"]] for record in self.records(row)]
 
     def per_user(self, row: str, metric: str) -> np.ndarray:
         """Means over seeds `(n_users,)`."""
-        return np.mean([metric_per_user(self.ranks[row, r["seed"]], metric) for r in self.records(row)], axis=0)
+        return metric_per_user(self.seeds(row), metric)
 
     def best(self, kinds: tuple[str, ...], metric: str) -> str:
         """The row of these kinds that is best on validation; of all rows where there is none of these. The first of a
@@ -134,7 +134,8 @@ def render(path: Path) -> None:
         "",
         f"Made by `{content['command']}` (its head says how). {content['rule']} Ranked over the full catalogue of "
         f"{content['n_items']:,} items, seen items removed, ties at the middle rank; {content['users']:,} test users "
-        "drawn with the seed. Recipes and epochs are chosen on validation targets; then every model is trained again "
+        f"drawn with seed {content['settings']['split_seed']}, which also made the split. Recipes and epochs are "
+        "chosen on validation targets; then every model is trained again "
         f"on {content['settings']['last_training']}. Data fingerprint `{content['fingerprint']}`. Cells are means "
         "over seeds, with the smallest and largest where there are several. Every user's rank in every row is in "
         f"`{path.stem}.ranks.parquet`, the users in `{path.stem}.users.parquet`, recipes, weights and commits in "
@@ -155,18 +156,27 @@ def render(path: Path) -> None:
     ]
     with replacing(path.with_suffix(".md")) as temporary:
         temporary.write_text("\n".join(lines).rstrip() + "\n", "utf-8")
-    drawn = [(ROWS[row].name, table.first(row)) for row in table.rows]
+    drawn = [(ROWS[row].name, table.seeds(row)) for row in table.rows]
     plot_metrics(drawn, ROWS[table.best(("id",), "ndcg@10")].name, list(TARGETS), path.with_suffix(".png"))
 
 
 def _main_table(table: Table) -> list[str]:
-    header = ["Row", "Uses", *map(metric_label, METRICS), "Coverage@10", "Popularity bias@10", "Trained parameters"]
-    lines = [header + ["Seconds"], [":---", ":---"] + ["---:"] * (len(header) - 1)]
+    header = [
+        "Row",
+        "Uses",
+        "Seeds",
+        *map(metric_label, METRICS),
+        "Coverage@10",
+        "Popularity bias@10",
+        "Trained parameters",
+    ]
+    lines = [header + ["Seconds"], [":---", ":---", ":---"] + ["---:"] * (len(header) - 2)]
     for row in table.rows:
         records = table.records(row)
         cells = [
             ROWS[row].name,
             KINDS[ROWS[row].kind],
+            ", ".join(str(r["seed"]) for r in records),
             *(_spread([r["metrics"][m] for r in records]) for m in METRICS),
         ]
         cells += [f"{np.mean([r[name] for r in records]):.3f}" for name in ("coverage@10", "popularity_bias@10")]
@@ -176,9 +186,20 @@ def _main_table(table: Table) -> list[str]:
         "",
         "Coverage: share of the catalogue in anybody's ten. Popularity bias: mean popularity rank of the ten items "
         "less that of the targets, as a share of the catalogue; 0 is as popular as what users choose. Seconds: of "
-        f"training (reading the texts included) and ranking, on two shared cores{_elsewhere(table)}.",
+        f"training (reading the texts included) and ranking, on two shared cores{_elsewhere(table)}. Intervals are "
+        "over users; they know nothing of the spread over seeds.",
+        "",
+        f"Commits: {_commits(table)}.",
     ]
     return [f"| {' | '.join(line)} |" for line in lines] + notes
+
+
+def _commits(table: Table) -> str:
+    found: dict[str, list[str]] = {}
+    for record in table.content["records"]:
+        if record["row"] in ROWS:
+            found.setdefault(record["commit"], []).append(record["row"])
+    return "; ".join(f"`{commit}` {', '.join(dict.fromkeys(rows))}" for commit, rows in found.items())
 
 
 def _elsewhere(table: Table) -> str:
@@ -292,7 +313,7 @@ def _breakdown(table: Table) -> list[str]:
         "rarec",
     ]
     wanted += ["ours_tfidf"]
-    rows = [(ROWS[row].name, table.first(row)) for row in dict.fromkeys(wanted) if row in table.rows]
+    rows = [(ROWS[row].name, table.seeds(row)) for row in dict.fromkeys(wanted) if row in table.rows]
     lines = []
     for metric in TARGETS:
         lines += [break_down(rows, groupings, metric), ""]

@@ -11,6 +11,10 @@ import numpy as np
 from benchmarks.quality.rarec import train_rarec
 from benchmarks.quality.recipes import (
     COMIREC,
+    COSINE,
+    LONG,
+    LONG_HISTORY,
+    LONG_TEXT,
     SPARSE,
     SPARSE_TEXT,
     TEXT_EPOCHS,
@@ -64,7 +68,12 @@ def _tfidf(world):
 
 
 def sasrec(world: World, seed: int, all_users: bool = True):
-    return world.encoder("sasrec", [SPARSE, WIDE, WEIGHTED_WIDE], seed, all_users=all_users)
+    more = [LONG] if _long_histories(world) else [WIDE | COSINE, WEIGHTED_WIDE | COSINE]
+    return world.encoder("sasrec", [SPARSE, WIDE, WEIGHTED_WIDE, *more], seed, all_users=all_users)
+
+
+def _long_histories(world: World) -> bool:
+    return bool(np.median(world.split.train_ends[world.users]) > LONG_HISTORY)
 
 
 def comirec(world: World, seed: int):
@@ -78,6 +87,8 @@ def text_sasrec(world: World, source: str, seed: int, all_users: bool = True):
     # So many epochs may overfit, on few users above all: shorter trainings stand to choose too
     lengths = sorted({max(least, round(longest / part)) for part in (1, 3, 10)}, reverse=True)
     recipes = [_of_length(SPARSE_TEXT, epochs) for epochs in lengths] + [_of_length(WIDE_TEXT, longest)]
+    if _long_histories(world):
+        recipes.append(LONG_TEXT)
     texts = world.text_vectors(source)
     return world.encoder(f"text_sasrec_{source}", recipes, seed, texts, all_users, stretched=False)
 
@@ -257,35 +268,35 @@ ROWS = {
     ),
 }
 # The same from 8,192 samples (or all, if there are fewer) instead of 384, which are 24 steps
-LONG = {"samples": 8192, "epochs": 5, "samples_a_batch": 64}
+MORE = {"samples": 8192, "epochs": 5, "samples_a_batch": 64}
 ROWS |= {
-    "rarec_8192": Row("RA-Rec, 8,192 samples", "ours", _rarec(**LONG), long=True),
+    "rarec_8192": Row("RA-Rec, 8,192 samples", "ours", _rarec(**MORE), long=True),
     "rarec_no_prompts_8192": Row(
         "RA-Rec, soft prompts off, 8,192 samples",
         "ours",
-        _rarec(use_soft_prompts=False, alignment_weight=0.0, **LONG),
+        _rarec(use_soft_prompts=False, alignment_weight=0.0, **MORE),
         long=True,
     ),
     "rarec_prefix_8192": Row(
-        "RA-Rec, no ID vectors (prefix tuning), 8,192 samples", "ours", _rarec(use_id_vectors=False, **LONG), long=True
+        "RA-Rec, no ID vectors (prefix tuning), 8,192 samples", "ours", _rarec(use_id_vectors=False, **MORE), long=True
     ),
     "rarec_sasrec_8192": Row(
-        "RA-Rec around a SASRec without texts, 8,192 samples", "ours", _rarec(encoder="sasrec", **LONG), long=True
+        "RA-Rec around a SASRec without texts, 8,192 samples", "ours", _rarec(encoder="sasrec", **MORE), long=True
     ),
     "direct_8192": Row(
         "ID direct usage: item numbers as text, both towers, 8,192 samples",
         "llm",
-        _rarec(numbers=True, **TEXT_ALONE, **LONG),
+        _rarec(numbers=True, **TEXT_ALONE, **MORE),
         long=True,
     ),
     "translation_8192": Row(
-        "ID translation: titles alone, both towers, 8,192 samples", "llm", _rarec(**TEXT_ALONE, **LONG), long=True
+        "ID translation: titles alone, both towers, 8,192 samples", "llm", _rarec(**TEXT_ALONE, **MORE), long=True
     ),
-    "paper_8192": Row("RA-Rec as in the paper, 8,192 samples", "llm", _rarec(**PAPER, **LONG), long=True),
+    "paper_8192": Row("RA-Rec as in the paper, 8,192 samples", "llm", _rarec(**PAPER, **MORE), long=True),
     "paper_prefix_8192": Row(
         "RA-Rec as in the paper, no ID vectors (prefix tuning), 8,192 samples",
         "llm",
-        _rarec(**PAPER, use_id_vectors=False, **LONG),
+        _rarec(**PAPER, use_id_vectors=False, **MORE),
         long=True,
     ),
 }
