@@ -121,7 +121,7 @@ def main() -> None:
         describe_data(split)
 
         if alignment.dry_run:
-            say(job.dry_run(split, alignment, training))
+            say(job.dry_run(split, encoder, alignment, training))
             raise SystemExit(0)
         texts = None
         if encoder.encoder_type == job.TEXT_ENCODER and encoder.id_encoder is None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -334,10 +335,13 @@ def test_a_dry_run_says_what_it_will_take_and_starts_nothing(inputs, tmp_path, c
     assert stopped.value.code == 0 and not output.exists() and not list(tmp_path.iterdir())
     printed = capsys.readouterr().out
     assert "ID encoder: first" not in printed
+    of_llm, of_encoders = printed.split("ID encoders, as tried just now")
     for part in ("alignment", "encoding the catalogue", "gains", "evaluation", "together"):
-        (line,) = [line for line in printed.splitlines() if line.strip().startswith(f"{part} ")]
+        (line,) = [line for line in of_llm.splitlines() if line.strip().startswith(f"{part} ")]
         assert int(line.split(" tokens")[0].split()[-1].replace(",", "")) > 0
     assert "Memory: " in printed and "Disk: " in printed
+    minutes = {name: float(m) for name, m in re.findall(r"^  (\S.*?) {2,}([\d.]+) min$", of_encoders, re.M)}
+    assert list(minutes) == ["inside RA-Rec", "its opponent", "together"] and "'loss'" not in printed
     plain = int(printed.split("encoding the catalogue")[1].split(" tokens")[0].replace(",", ""))
     events = {f"i{n}" for n in range(30)}
     assert plain == sum(len(f"Item:\nw{n} w{n // 5}") + len("\nSimilar to:") for n in range(len(events)))

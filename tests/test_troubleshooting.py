@@ -105,8 +105,10 @@ def two_processes(make):
 def estimate_of_a_run(make):
     make()
     split, arguments = prepare_data(), ["--backbone", "lm", "--fp32", "--alignment_samples", "8"]
-    _, _, alignment, training = parse_arguments(arguments)
-    raise SystemExit(job.dry_run(split, alignment, training).split("\n", 1)[1])  # its first line names the backbone
+    _, encoder, alignment, training = parse_arguments(arguments)
+    raise SystemExit(
+        job.dry_run(split, encoder, alignment, training).split("\n", 1)[1]
+    )  # its first line names the backbone
 
 
 PROVOKED = {

@@ -47,7 +47,6 @@ class Estimate:
         for what, parts in (("Memory", self.memory_bytes), ("Disk", self.disk_bytes)):
             told = ", ".join(f"{name} {n / 2**30:.2f}" for name, n in parts.items())
             lines.append(f"{what}: {sum(parts.values()) / 2**30:.2f} GiB ({told})")
-        lines.append("Not in it: reading the data and training the ID encoders, which need no LLM.")
         return "\n".join(lines)
 
 

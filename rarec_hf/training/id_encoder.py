@@ -24,6 +24,8 @@ from .arguments import EncoderArguments
 from .ranking_trainer import RankingDataset, RankingTrainer
 from .shared_batches import SeededOrders, ShareOfBatch
 
+MOST_KEPT_BYTES = 2**30  # of items' vectors, by each scorer
+
 
 class SequenceDataset(Dataset):
     """
@@ -117,7 +119,22 @@ class WindowCollator:
 
 
 def encoder_scorer(encoder: IDEncoderModel) -> Any:
-    """The encoder alone as a scorer: `(histories, users) -> (n, n_items)`; see `IDEncoderModel.user_vectors`."""
+    """The encoder alone as a scorer: `(histories, users) -> (n, n_items)`; see `IDEncoderModel.user_vectors`. Items'
+    vectors are kept until the weights change, if they are small: an encoder over texts takes longer for them than for
+    a batch's scores."""
+    kept: dict[str, Any] = {"of": None, "vectors": None}
+
+    def item_vectors() -> torch.Tensor:
+        read = [*encoder.parameters(), *encoder.buffers()]
+        if any(tensor.is_inference() for tensor in read):  # these do not count their changes
+            return encoder.item_vectors()
+        of = [(tensor.data_ptr(), tensor._version) for tensor in read]
+        if of == kept["of"]:
+            return kept["vectors"]
+        vectors = encoder.item_vectors()
+        if vectors.nbytes <= MOST_KEPT_BYTES:
+            kept.update(of=of, vectors=vectors)
+        return vectors
 
     @torch.no_grad()
     def score(histories: Sequence[np.ndarray], users: np.ndarray | None = None) -> np.ndarray:
@@ -125,7 +142,7 @@ def encoder_scorer(encoder: IDEncoderModel) -> Any:
         padded = padded_histories(histories, encoder.config.max_history)
         rows = None if users is None else torch.as_tensor(np.asarray(users, dtype=np.int64)).to(encoder.device)
         vectors = encoder.user_vectors(padded.to(encoder.device), rows)
-        return encoder.scores(vectors, encoder.item_vectors()).float().cpu().numpy()
+        return encoder.scores(vectors, item_vectors()).float().cpu().numpy()
 
     score.takes_users = encoder.takes_users
     return score

@@ -22,8 +22,9 @@ from ..processing_rarec import RARecProcessor
 from ..sharded_backbone import load_sharded_backbone
 from ..zero3_backbone import load_zero3_backbone
 from .alignment_stage import align, drawn_targets, gain_targets
-from .arguments import AlignmentArguments, DataArguments, RARecTrainingArguments
+from .arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from .backbone_dtype import choose_dtype
+from .encoder_estimate import estimate_encoders
 from .encoder_stage import (
     INNER_ENCODER,
     OPPONENT_ENCODER,
@@ -156,15 +157,19 @@ def build_model(
     return model, f"{source.address}, {str(dtype).removeprefix('torch.')} ({reason})"
 
 
-def dry_run(split: Split, arguments: AlignmentArguments, training: RARecTrainingArguments) -> str:
-    """What the run will take, in words; loads the backbone and tries it for a moment, trains nothing."""
+def dry_run(
+    split: Split, encoder_arguments: EncoderArguments, arguments: AlignmentArguments, training: RARecTrainingArguments
+) -> str:
+    """What the run will take, in words; tries the backbone and the encoders' training for a moment, keeps nothing."""
     encoder = SASRecModel(SASRecConfig(n_items=split.interactions.n_items))
     score = TEXT_SCORE if arguments.score == "both" else arguments.score
     model, line = build_model(split, encoder, arguments, score)
     n_users = len(test_users(split, arguments.eval_users, training.seed))
     said = f"Backbone: {line}\n{estimate(model, split, arguments, training, n_users)}"
+    width = arguments.text_dim * len(arguments.text_layers or [1.0])
+    of_encoders = estimate_encoders(split, encoder_arguments, training, width)
     wait(PartialState())
-    return said
+    return f"{said}\n{of_encoders}" if of_encoders else said
 
 
 def test_users(split: Split, n_users: int, seed: int) -> RankingDataset:

@@ -100,6 +100,28 @@ def test_scores_do_not_depend_on_the_batch(split, tmp_path):
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_items_vectors_are_kept_until_the_weights_change(monkeypatch, kept):
+    if not kept:
+        monkeypatch.setattr("rarec_hf.training.id_encoder.MOST_KEPT_BYTES", 100)
+    encoder = new_id_encoder(small(encoder_type="text_sasrec"), n_items=9, text_dim=4)
+    encoder.set_texts(torch.randn(9, 4))
+    made, item_vectors, histories = [], encoder.item_vectors, [[1, 2], [3]]
+    encoder.item_vectors = lambda: made.append(1) or item_vectors()
+    scorer = encoder_scorer(encoder)
+    first = scorer(histories)
+    np.testing.assert_array_equal(scorer(histories), first)
+    assert len(made) == (1 if kept else 2)
+    with torch.no_grad():
+        encoder.item_embeddings.weight.mul_(2)
+    second = scorer(histories)
+    encoder.set_texts(torch.randn(9, 4))
+    third = scorer(histories)
+    assert len(made) == (3 if kept else 4)
+    assert np.abs(first - second).max() > 0 and np.abs(second - third).max() > 0
+    np.testing.assert_array_equal(third, encoder_scorer(encoder)(histories))
+
+
 def test_only_an_encoder_that_has_not_seen_the_targets_is_taken(split, tables, tmp_path):
     encoder, _ = trained(split, tmp_path / "work", digest=split.seen_by_encoder_digest())
     encoder.save_pretrained(tmp_path / "good")
