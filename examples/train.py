@@ -161,9 +161,10 @@ def main() -> None:
                 say("\n" + selection.to_markdown())
                 if process.is_main_process:
                     selection.save(folder)
-                text_only = table.text_only_scorer(model)
-                note = "LLM's title states, untrained"
-                table.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
+                if model.processor.item_titles:
+                    text_only = table.text_only_scorer(model)
+                    note = "LLM's title states, untrained"
+                    table.add_row(report, "Text only", test, text_only, note, exclude_seen=alignment.exclude_seen)
                 without = known and table.without_readout_scorer(model, known, alignment.exclude_seen)
                 if without:
                     note = "encoder and text vectors"

@@ -198,7 +198,7 @@ class CatalogueMixin(CatalogueTextsMixin):
         """What each item's representation depends on, as a digest."""
         head = self.score_head.state_dict()
         own = {name: t for name, t in head.items() if name.split(".")[0] not in self.score_head.user_side}
-        if self.config.use_soft_prompts:
+        if "item" in self.soft_prompts:
             own |= self.soft_prompts["item"].state_dict()
         made_by = weights_digest(own | {"id_scale": self.id_scale})
         backbone = backbone_identity(self.language_model, self.config.backbone_fingerprint)

@@ -48,6 +48,8 @@ class RARecConfig(PreTrainedConfig):
             leaves them out.
         layer_specific_projectors (`bool`): False shares one projector among the layers (an ablation).
         use_soft_prompts (`bool`): False leaves out all soft prompts: the LLM reads the text alone.
+        item_soft_prompts (`bool`): False leaves them out on the item side: the user's soft prompts meet items that the
+            LLM knows by their texts alone.
         score (`str`): `"encoder_plus_llm"`: the ID encoder's own score plus what the LLM adds. `"trained_head"`: the
             cosine of both towers' states through trained heads. `"dot_product"`: the paper's h_user . h_item of the
             last states.
@@ -79,6 +81,7 @@ class RARecConfig(PreTrainedConfig):
     bidirectional: bool = False
     soft_prompt_position: str = "after_text"
     use_soft_prompts: bool = True
+    item_soft_prompts: bool = True
     use_id_vectors: bool = True
     context_length: int = 4
     layer_specific_projectors: bool = True

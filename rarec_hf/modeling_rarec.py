@@ -105,7 +105,7 @@ class RARecForSequentialRecommendation(
         self.soft_prompts = nn.ModuleDict()
         if config.use_soft_prompts:
             id_dim = config.id_encoder_config.hidden_size if config.use_id_vectors else 0
-            for side in ("user", "item"):
+            for side in ("user", "item") if config.item_soft_prompts else ("user",):
                 self.soft_prompts[side] = SoftPromptGenerator(
                     self.spec.shapes, id_dim, config.context_length, config.layer_specific_projectors
                 )
@@ -264,7 +264,8 @@ class RARecForSequentialRecommendation(
         )
         output.ranking_loss = ranking.detach()
         if user.alignment_loss is not None:
-            alignment = user.alignment_loss + item.alignment_loss
+            of_items = 0.0 if item.alignment_loss is None else item.alignment_loss
+            alignment = user.alignment_loss + of_items
             output.loss, output.alignment_loss = ranking + self.config.alignment_weight * alignment, alignment.detach()
         if self.training:
             self.forget_representations()

@@ -29,6 +29,7 @@ from .whole_files import reading, replacing
 SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 _LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens", "history_block")
+_SETTINGS = (*_LIMITS, "item_titles")
 
 
 class RARecProcessor(ProcessorMixin):
@@ -48,6 +49,8 @@ class RARecProcessor(ProcessorMixin):
         history_block (`int`): titles are left out in blocks of this many, counted from the start of the history. With
             1 the text always holds as many of the latest as it may; with more it holds up to `history_block - 1`
             fewer, but begins at the same title for that many events, so that all that was computed of it stays valid.
+        item_titles (`bool`): False leaves title and attributes out of an item's text: only its soft prompts say which
+            item it is.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class RARecProcessor(ProcessorMixin):
         max_title_tokens: int = 24,
         max_text_tokens: int = 192,
         history_block: int = 1,
+        item_titles: bool = True,
     ) -> None:
         super().__init__(tokenizer)
         self.item_ids = checked_ids(item_ids)
@@ -76,6 +80,9 @@ class RARecProcessor(ProcessorMixin):
         self.max_history_items, self.max_title_tokens = max_history_items, max_title_tokens
         self.max_text_tokens, self.history_block = max_text_tokens, history_block
         checked_limits(**{name: getattr(self, name) for name in _LIMITS})
+        if not isinstance(item_titles, bool):
+            raise ValueError(f"`item_titles` must be True or False, got {shown(item_titles)}.")
+        self.item_titles = item_titles
         self._pieces = PieceTokens(tokenizer)
         self._pieces.check_names({name for row in self.attributes for name in row}, self.templates.attribute_format)
         first = tokenizer("a")["input_ids"][:1]
@@ -97,7 +104,7 @@ class RARecProcessor(ProcessorMixin):
                 f"Expected one title and one set of attributes an item, got {len(ids)} ids, {len(titles)} titles and "
                 f"{len(attributes)} attributes."
             )
-        limits = {name: getattr(self, name) for name in _LIMITS}
+        limits = {name: getattr(self, name) for name in _SETTINGS}
         table = ([*self.item_ids, *ids], [*self.titles, *titles], [*self.attributes, *attributes])
         return type(self)(self.tokenizer, *table, templates=self.templates, **limits)
 
@@ -179,7 +186,8 @@ class RARecProcessor(ProcessorMixin):
         return len(self._opening) + len(self._tokens(self.templates.item_opening, False))
 
     def _item_tokens(self, index: int) -> list[int]:
-        pieces = self.templates.item_pieces(self.titles[index], self.attributes[index])
+        title, attributes = (self.titles[index], self.attributes[index]) if self.item_titles else ("", {})
+        pieces = self.templates.item_pieces(title, attributes)
         ids = self._opening + [t for piece in pieces for t in self._tokens(*piece)]
         return ids[: self.max_text_tokens]
 
@@ -290,7 +298,7 @@ class RARecProcessor(ProcessorMixin):
         folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save_pretrained(folder)
         settings = {"processor_class": type(self).__name__, "templates": self.templates.to_dict()}
-        settings |= {name: getattr(self, name) for name in _LIMITS}
+        settings |= {name: getattr(self, name) for name in _SETTINGS}
         if self._auto_class is not None:
             custom_object_save(self, folder, config=settings)  # copies the code and says so in `auto_map`
         table = {"item_ids": self.item_ids, "titles": self.titles, "attributes": self.attributes}
@@ -325,7 +333,7 @@ class RARecProcessor(ProcessorMixin):
                 raise
             except Exception as error:  # the readers of its files have no errors in common
                 raise ValueError(f"The tokenizer's files of {path} cannot be read: {error}") from error
-        limits = {name: settings[name] for name in _LIMITS if name in settings}
+        limits = {name: settings[name] for name in _SETTINGS if name in settings}
         return cls(tokenizer, **table, templates=settings.get("templates"), **limits)
 
 

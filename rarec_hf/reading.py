@@ -130,8 +130,8 @@ class ReadingMixin(TextPassMixin):
         return Reading(read.state.float(), read.text_state, loss)
 
     def prompts_of(self, side: str, id_vectors: Tensor) -> SoftPrompts | None:
-        """Soft prompts of ID vectors `(batch, n, width)`; None where the model has none."""
-        if not self.config.use_soft_prompts:
+        """Soft prompts of ID vectors `(batch, n, width)`; None where the model has none on this side."""
+        if side not in self.soft_prompts:
             return None
         return self.soft_prompts[side](self.id_encoder.prompt_vectors(id_vectors).float() / self.id_scale)
 

@@ -179,6 +179,24 @@ def test_an_encoder_that_reads_the_texts_too(inputs, tmp_path, capsys):
     assert "TextSASRec inside RA-Rec" in table and "TextSASRec over word counts + TF-IDF" in table
 
 
+@pytest.mark.parametrize("side", ["text", "id"])
+def test_what_the_llm_reads_of_an_item(inputs, tmp_path, capsys, side):
+    score = ("--score", "trained_head") if side == "id" else ()
+    kind = (
+        ("--encoder_type", "text_sasrec", "--text_dim", "12") if side == "id" else ()
+    )  # whose texts keep their titles
+    run("train.py", *options(inputs, tmp_path / "run", "--item_side", side, *score, *kind))
+    assert ("| Text only |" in capsys.readouterr().out) == (side == "text")
+    model = RARecForSequentialRecommendation.from_pretrained(tmp_path / "run")
+    assert list(model.soft_prompts) == (["user", "item"] if side == "id" else ["user"])
+    assert model.processor.item_titles == (side == "text")
+    items = model.catalogue_items()
+    assert len(items.unique(dim=0)) == len(items) == 30  # with one text for all the ID vectors tell them apart
+    if side == "id":
+        with pytest.raises(ValueError, match="--score encoder_plus_llm compares texts"):
+            run("train.py", *options(inputs, tmp_path / "other", "--item_side", side))
+
+
 def test_an_id_encoder_alone_and_then_inside_the_llm(inputs, tmp_path, capsys):
     kind = ("--encoder_type", "comirec", "--encoder_interests", "2")
     run("train_id_encoder.py", *options(inputs, tmp_path / "encoder", *kind))

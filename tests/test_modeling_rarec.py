@@ -32,6 +32,23 @@ def test_without_soft_prompts_the_states_are_the_bare_backbones(make_model, make
             close(states[row], bare, 1e-4)
 
 
+@EACH_POSITION
+def test_without_item_soft_prompts_items_are_their_texts_alone(make_model, make_batch, tmp_path, position):
+    switches = {"soft_prompt_position": position, "score": "dot_product"}
+    both, none, users = (
+        make_model(**switches, **switch) for switch in ({}, {"use_soft_prompts": False}, {"item_soft_prompts": False})
+    )
+    users.soft_prompts["user"].load_state_dict(both.soft_prompts["user"].state_dict())
+    batch = make_batch()
+    close(users(**batch).item_states, none(**batch).item_states)
+    close(users(**batch).user_states, both(**batch).user_states)
+    users.index_catalogue(progress=False)
+    users.save_pretrained(tmp_path, include_backbone=True)
+    again = RARecForSequentialRecommendation.from_pretrained(tmp_path)
+    assert list(again.soft_prompts) == ["user"]
+    close(again.catalogue_items(), users.catalogue_items())
+
+
 class KeptText(torch.nn.Module):
     """In the place of a soft prompt generator: the keys and values of a text."""
 

@@ -196,6 +196,7 @@ def test_bf16_backbone_with_the_alignment_module_in_fp32(make_model, make_backbo
         {"alignment_weight": 0.0},
         {"pooled_history": 0},
         {"use_soft_prompts": False},
+        {"item_soft_prompts": False},
     ],
     ids=lambda switch: next(iter(switch), "all"),
 )
@@ -215,6 +216,8 @@ def test_each_part_can_be_switched_off(make_model, make_batch, position, score, 
     if "use_soft_prompts" in switch:
         expected = set()
     assert soft == expected
+    if "item_soft_prompts" in switch:
+        assert not any(name.startswith("soft_prompts.item") for name in names)
     if "layer_specific_projectors" in switch:
         assert model.soft_prompts["user"].projector.out_features == 2 * 16
     elif "projector" in str(expected):

@@ -47,6 +47,21 @@ def test_user_and_item_inputs_word_for_word(make_processor):
     assert lengths == [len("Alien\ngenre:horror"), 4, len("Up\ngenre:animation\nyear:2009")]
 
 
+def test_without_its_title_an_item_is_the_wording_alone(make_processor, tmp_path):
+    templates = PromptTemplates("Seen:", "\n-", "\nNext:", "Item:", "\n{name}:", "\nLike:")
+    processor = make_processor(
+        ["Alien", "Heat"], attributes=[{"genre": "horror"}, {}], templates=templates, item_titles=False
+    )
+    assert [item_text(processor, n) for n in (0, 1)] == ["Item:", "Item:"]
+    assert user_text(processor, [1, 0]) == "Seen:\n-Heat\n-Alien"  # a history keeps its titles
+    processor.save_pretrained(tmp_path)
+    again = RARecProcessor.from_pretrained(tmp_path)
+    more = again.with_items(["new"], ["Up"])
+    assert item_text(again, 0) == item_text(more, 2) == "Item:"
+    with pytest.raises(ValueError, match="`item_titles` must be True or False, got 'no'"):
+        make_processor(item_titles="no")
+
+
 def test_history_for_the_encoder_and_titles_for_the_text_are_the_latest(make_processor):
     processor = make_processor(max_history_items=2)
     inputs = processor.user_inputs([[0, 1, 2, 3, 4]], max_history=3)

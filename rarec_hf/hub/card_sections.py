@@ -82,6 +82,7 @@ def parts(facts: RunFacts) -> list[tuple[str, str]]:
             config.context_length
         )
         layout = f"{LAYOUTS[config.soft_prompt_position]}; in every layer {' and '.join(made)}"
+        layout += "" if config.item_soft_prompts else "; items are read without"
     else:
         layout = "text alone, no soft prompts"
     found += [("Layout", layout), ("Score", SCORES[config.score])]

@@ -180,6 +180,12 @@ class AlignmentArguments:
         choices=["encoder_plus_llm", "trained_head", "dot_product", "both"],
     )
     use_soft_prompts: bool = _f(True, "False: the LLM reads text only (ablation).")
+    item_side: str = _f(
+        "both",
+        "What the LLM reads of an item: its text and its soft prompts, the text alone, or with id the soft prompts "
+        "alone (not under encoder_plus_llm, which compares texts).",
+        choices=["both", "text", "id"],
+    )
     use_id_vectors: bool = _f(True, "False: no reparameterization, plain prefix tuning (ablation).")
     context_length: int = _f(4, "Learnable vectors a layer before the ID vectors; 0 leaves them out (ablation).")
     layer_specific_projectors: bool = _f(True, "False: one projector for all layers (ablation).")
@@ -263,6 +269,12 @@ class AlignmentArguments:
     def __post_init__(self) -> None:
         if self.alignment_samples == int(self.alignment_samples):
             self.alignment_samples = int(self.alignment_samples)  # a count reads as one in the saved arguments
+        if self.item_side == "id" and (self.score in ("encoder_plus_llm", "both") or not self.use_soft_prompts):
+            raise ValueError(
+                f"--item_side id leaves an item's text out: --score {self.score} compares texts, and without soft "
+                "prompts nothing would say which item it is. Give --score trained_head or dot_product, and no "
+                "--use_soft_prompts false."
+            )
         if self.every_position and self.history_block == 1:
             self.history_block = max(1, self.max_history_items // 2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -82,7 +83,8 @@ def read_item_texts(
     A model that has read the whole catalogue's texts, before there is any ID encoder (an untrained one stands in its
     place): text states depend on none. [`align`] takes them from it.
     """
-    model, _ = build_model(split, SASRecModel(SASRecConfig(n_items=split.interactions.n_items)), arguments, TEXT_SCORE)
+    encoder = SASRecModel(SASRecConfig(n_items=split.interactions.n_items))
+    model, _ = build_model(split, encoder, replace(arguments, item_side="both"), TEXT_SCORE)
     model.prepare_texts(range(split.interactions.n_items), arguments.encode_batch_size, progress, PartialState())
     return model
 
@@ -136,6 +138,7 @@ def build_model(
                 "objective",
             )
         },
+        item_soft_prompts=arguments.item_side != "text",
         text_layers=arguments.text_layers or [1.0],
     )
     for name, part in model.named_children():
@@ -152,6 +155,7 @@ def build_model(
         max_title_tokens=arguments.max_title_tokens,
         max_text_tokens=arguments.max_text_tokens,
         history_block=arguments.history_block,
+        item_titles=arguments.item_side != "id",
     )
     model.config.text_opening = model.processor.item_opening_length
     return model, f"{source.address}, {str(dtype).removeprefix('torch.')} ({reason})"
