@@ -64,6 +64,7 @@ class RARecConfig(PreTrainedConfig):
             `"encoder_plus_llm"`; 0 leaves the pooled text out.
         pooling_decay (`float`): weight of an item relative to the next more recent one.
         objective (`str`): `"bpr"` (the paper's), `"cross_entropy"` or `"gbce"`, over the items of a batch.
+        objective_temperature (`float`): scores are divided by it in the objective.
         popularity_correction (`bool`): subtract log of an item's chance to be in a batch from its score in the
             objective, so that in-batch negatives do not teach the model to shun popular items.
         alignment_weight (`float`): lambda of the per-layer InfoNCE between soft prompts and text; 0 leaves it out.
@@ -94,6 +95,7 @@ class RARecConfig(PreTrainedConfig):
     pooled_history: int = 10
     pooling_decay: float | int = 0.7
     objective: str = "bpr"
+    objective_temperature: float | int = 1.0
     popularity_correction: bool = True
     alignment_weight: float | int = 0.1
     alignment_temperature: float | int = 0.1
@@ -138,6 +140,8 @@ class RARecConfig(PreTrainedConfig):
             )
         if self.text_ridge <= 0:
             raise ValueError(f"`text_ridge` must be above 0, got {self.text_ridge}.")
+        if not self.objective_temperature > 0:
+            raise ValueError(f"`objective_temperature` must be above 0, got {self.objective_temperature}.")
         if not 0 < self.pooling_decay <= 1 or self.alignment_temperature <= 0 or self.alignment_weight < 0:
             raise ValueError(
                 "Expected 0 < `pooling_decay` <= 1, `alignment_temperature` > 0 and `alignment_weight` >= 0, got "

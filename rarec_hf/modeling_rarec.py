@@ -253,7 +253,7 @@ class RARecForSequentialRecommendation(
         if targets is None:
             return output
         negatives = checked_negatives(scores, targets, negatives)
-        logits = scores * self.score_head.objective_scale
+        logits = scores * (self.score_head.objective_scale / self.config.objective_temperature)
         if self.config.popularity_correction and item_log_q is not None:
             logits = logits - item_log_q
         output.loss = ranking = OBJECTIVES[self.config.objective](

@@ -19,6 +19,7 @@ def config(**fields):
         ("soft_prompt_position", "in_the_middle", "soft_prompt_position.*after_text.*in_the_middle"),
         ("score", "cosine", "score.*dot_product.*cosine"),
         ("objective", "hinge", "objective.*bpr.*hinge"),
+        ("objective_temperature", 0.0, "`objective_temperature` must be above 0, got 0.0"),
         ("context_length", -1, "at least 0"),
         ("pooled_history", -1, "at least 0"),
         ("score_dim", 0, "at least 1"),

@@ -291,13 +291,17 @@ def test_every_position_draws_whole_users_and_few_texts(inputs, tmp_path, capsys
 
 def test_the_papers_text_only_towers_through_trained_heads(inputs, tmp_path, capsys):
     more = ("--score", "trained_head", "--use_soft_prompts", "false", "--alignment_weight", "0")
-    softmax = ("--objective", "cross_entropy", "--alignment_negatives", "4")
+    softmax = ("--objective", "cross_entropy", "--alignment_negatives", "-1", "--objective_temperature", "0.5")
     run("train.py", *options(inputs, tmp_path / "run", *more, *softmax, "--logging_steps", "1000"))
     printed = capsys.readouterr().out
     assert "score trained_head" in printed and "No learning curve" in printed  # and all else is there
     assert not (tmp_path / "run" / "learning_curve.png").exists() and (tmp_path / "run" / "README.md").exists()
     model = RARecForSequentialRecommendation.from_pretrained(tmp_path / "run")
-    assert model.config.objective == "cross_entropy" and not len(model.soft_prompts)
+    assert (
+        model.config.objective == "cross_entropy"
+        and model.config.objective_temperature == 0.5
+        and not len(model.soft_prompts)
+    )
     assert model.score_histories([[1, 2]]).shape == (1, 30)
     assert "| RA-Rec (trained_head) |" in (tmp_path / "run" / "metrics.md").read_text("utf-8")
 

@@ -253,5 +253,7 @@ def test_popularity_correction_and_negatives_by_hand(trained, make_batch):
     close(model(**batch, item_log_q=log_q).loss, bpr(scores - log_q, targets, everything))
     plain = trained(alignment_weight=0.0, popularity_correction=False)
     close(plain(**batch, item_log_q=log_q).loss, bpr(scores, targets, everything))
+    sharper = trained(alignment_weight=0.0, objective_temperature=0.25)
+    close(sharper(**batch, item_log_q=log_q).loss, bpr(4 * scores - log_q, targets, everything))
     paper = trained(alignment_weight=0.0, score="dot_product")
     close(paper(**batch).loss, bpr(paper(**batch).scores / 32, targets, everything))

@@ -207,8 +207,11 @@ class AlignmentArguments:
         "What the alignment learns by, over the items of a batch: the paper's BPR, softmax, or gBCE.",
         choices=["bpr", "cross_entropy", "gbce"],
     )
+    objective_temperature: float = _f(1.0, "Its temperature: scores are divided by it in the objective.")
     alignment_negatives: int = _f(
-        0, "Further items drawn evenly for each batch, beside the other samples' targets (sampled softmax)."
+        0,
+        "Further items drawn evenly for each batch, beside the other samples' targets (sampled softmax); -1: the "
+        "whole catalogue, which then passes the LLM at every step.",
     )
     gather_negatives: bool = _f(
         True,
@@ -269,6 +272,11 @@ class AlignmentArguments:
     def __post_init__(self) -> None:
         if self.alignment_samples == int(self.alignment_samples):
             self.alignment_samples = int(self.alignment_samples)  # a count reads as one in the saved arguments
+        if self.alignment_negatives < -1:
+            raise ValueError(
+                "--alignment_negatives must be a count, or -1 for the whole catalogue, got "
+                f"{self.alignment_negatives}."
+            )
         if self.item_side == "id" and (self.score in ("encoder_plus_llm", "both") or not self.use_soft_prompts):
             raise ValueError(
                 f"--item_side id leaves an item's text out: --score {self.score} compares texts, and without soft "

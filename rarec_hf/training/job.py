@@ -136,6 +136,7 @@ def build_model(
                 "pooled_history",
                 "popularity_correction",
                 "objective",
+                "objective_temperature",
             )
         },
         item_soft_prompts=arguments.item_side != "text",

@@ -78,7 +78,8 @@ class AlignmentCollator:
         log_q (`np.ndarray` of shape `(n_items,)`, *optional*): see [`AlignmentDataset`].
         texts ([`SharedTexts`], *optional*): the data set's; a text stands once in a batch, however many samples read
             it.
-        n_negatives (`int`): further items drawn evenly from the catalogue for each batch.
+        n_negatives (`int`): further items drawn evenly from the catalogue for each batch; -1 for the whole catalogue,
+            where nothing is drawn and `item_log_q` left out.
         process (`PartialState`, *optional*): every process is given the whole batch and makes inputs of its part of
             the users and of the items; `own_rows` says how many these are, and `targets`, `negatives` and `item_log_q`
             are of the whole. The model puts all together.
@@ -101,7 +102,10 @@ class AlignmentCollator:
         users = np.array([sample.get("user", -1 - n) for n, sample in enumerate(samples)])
         # Drawn from what the batch holds: alike in every process, and again when a run goes on within an epoch
         generator = torch.Generator().manual_seed(zlib.crc32(np.stack([chosen, users]).tobytes()))
-        drawn = torch.randint(0, len(self.processor.item_ids), (self.n_negatives,), generator=generator).numpy()
+        n_items = len(self.processor.item_ids)
+        drawn = torch.randint(0, n_items, (max(0, self.n_negatives),), generator=generator).numpy()
+        if self.n_negatives < 0:
+            drawn = np.arange(n_items)
         items = np.unique(np.concatenate([chosen, drawn]))
         targets = np.searchsorted(items, chosen)
         negatives = np.stack([~np.isin(items, sample["history"]) for sample in samples])
@@ -120,9 +124,9 @@ class AlignmentCollator:
         batch |= {"targets": torch.as_tensor(targets), "negatives": torch.as_tensor(negatives)}
         if several(self.process):
             batch["own_rows"] = (len(own), len(own_items))
-        if self.log_q is not None:
+        if self.log_q is not None and self.n_negatives >= 0:
             # How often an item is expected in a batch, as a target or drawn, for each sample of the batch
-            drawn_evenly = self.n_negatives / (len(self.processor.item_ids) * len(samples))
+            drawn_evenly = self.n_negatives / (n_items * len(samples))
             with np.errstate(divide="ignore"):
                 log_q = np.logaddexp(self.log_q[items], np.log(drawn_evenly))
             batch["item_log_q"] = torch.as_tensor(log_q.astype(np.float32))

@@ -93,6 +93,14 @@ def test_the_later_targets_of_a_user_are_no_negatives_of_the_earlier(make_proces
     assert negatives.tolist() == [[False, False, True], [False, False, True], [True, False, True], [True, True, False]]
 
 
+def test_the_whole_catalogue_as_candidates(make_processor):
+    samples = [{"history": np.array([1, 2]), "target": 5}, {"history": np.array([3]), "target": 7}]
+    batch = AlignmentCollator(make_processor(), 8, np.zeros(12, dtype=np.float32), n_negatives=-1)(samples)
+    assert batch["items"].tolist() == list(range(12)) and "item_log_q" not in batch
+    assert batch["targets"].tolist() == [5, 7]
+    assert (~batch["negatives"]).nonzero().tolist() == [[0, 1], [0, 2], [0, 5], [1, 3], [1, 7]]
+
+
 def test_further_negatives_are_drawn_evenly_and_corrected_for(make_processor):
     samples = [{"history": np.array([1, 2]), "target": 5}, {"history": np.array([3]), "target": 7}]
     shares = np.full(12, 1e-9, dtype=np.float32)
