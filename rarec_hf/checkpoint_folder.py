@@ -33,7 +33,8 @@ from .hub_upload import HubPush, file_states, ignore_in_uploads
 from .id_encoder import catalogue_digest
 from .joint_passes import is_sharded
 from .processes import PartialState, several
-from .processing_rarec import HUB_ARGUMENTS, ITEMS_FILE, RARecProcessor
+from .processing_rarec import RARecProcessor
+from .processor_files import HUB_ARGUMENTS, ITEMS_FILE
 from .remote_code import code_beside
 from .rows_file import write_in_parts
 from .spread_catalogue import SpreadCatalogueMixin

@@ -19,7 +19,7 @@ from .backbone_wheel import BackboneNotFoundError
 from .checkpoint_checks import check_shard_names, read_weights
 from .hub_upload import NEVER_UPLOADED
 from .id_encoder import catalogue_digest
-from .processing_rarec import ITEMS_FILE
+from .processor_files import ITEMS_FILE
 from .rows_file import opened_in_parts, rows_of_file
 
 logger = logging.get_logger(__name__)

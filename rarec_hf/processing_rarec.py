@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
-from transformers.dynamic_module_utils import custom_object_save
-from transformers.processing_utils import ProcessorMixin
-from transformers.utils import cached_file
-from transformers.utils.hub import resolve_revision
+from transformers import PreTrainedTokenizerBase
 
-from .checkpoint_checks import check_address, read_table
 from .id_encoder import padded_histories
 from .ids import WRITTEN_AS_FLOAT, id_text, shown
 from .item_table_checks import checked_attributes, checked_ids, checked_limits, checked_titles
 from .piece_tokens import PieceTokens
+from .processor_files import LIMITS, PROCESSOR_SETTINGS, ProcessorFilesMixin
 from .prompts import PromptTemplates
 from .token_texts import SharedTexts, UserText, padded_texts
-from .whole_files import reading, replacing
-
-SETTINGS_FILE, ITEMS_FILE = "processor_config.json", "items.json"
-HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
-_LIMITS = ("max_history_items", "max_title_tokens", "max_text_tokens", "history_block")
-_SETTINGS = (*_LIMITS, "item_titles")
 
 
-class RARecProcessor(ProcessorMixin):
+class RARecProcessor(ProcessorFilesMixin):
     """
     Turns histories and items into what the model reads. Titles are tokenised apart from the wording and never as
     control tokens.
@@ -79,7 +65,7 @@ class RARecProcessor(ProcessorMixin):
         self.templates = templates if isinstance(templates, PromptTemplates) else PromptTemplates.of(templates)
         self.max_history_items, self.max_title_tokens = max_history_items, max_title_tokens
         self.max_text_tokens, self.history_block = max_text_tokens, history_block
-        checked_limits(**{name: getattr(self, name) for name in _LIMITS})
+        checked_limits(**{name: getattr(self, name) for name in LIMITS})
         if not isinstance(item_titles, bool):
             raise ValueError(f"`item_titles` must be True or False, got {shown(item_titles)}.")
         self.item_titles = item_titles
@@ -104,7 +90,7 @@ class RARecProcessor(ProcessorMixin):
                 f"Expected one title and one set of attributes an item, got {len(ids)} ids, {len(titles)} titles and "
                 f"{len(attributes)} attributes."
             )
-        limits = {name: getattr(self, name) for name in _SETTINGS}
+        limits = {name: getattr(self, name) for name in PROCESSOR_SETTINGS}
         table = ([*self.item_ids, *ids], [*self.titles, *titles], [*self.attributes, *attributes])
         return type(self)(self.tokenizer, *table, templates=self.templates, **limits)
 
@@ -285,56 +271,5 @@ class RARecProcessor(ProcessorMixin):
             )
         return texts
 
-    # files -----------------------------------------------------------------------------------------------------------
 
-    def save_pretrained(
-        self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
-    ) -> list[str]:
-        """
-        Saves the tokenizer's files, `processor_config.json` and `items.json`; with `push_to_hub=True` uploads them
-        too, to `repo_id` (default: the folder's name) and with the other arguments of `push_to_hub`.
-        """
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.tokenizer.save_pretrained(folder)
-        settings = {"processor_class": type(self).__name__, "templates": self.templates.to_dict()}
-        settings |= {name: getattr(self, name) for name in _SETTINGS}
-        if self._auto_class is not None:
-            custom_object_save(self, folder, config=settings)  # copies the code and says so in `auto_map`
-        table = {"item_ids": self.item_ids, "titles": self.titles, "attributes": self.attributes}
-        for name, content in ((SETTINGS_FILE, settings), (ITEMS_FILE, table)):
-            with replacing(folder / name) as temporary:
-                temporary.write_text(
-                    json.dumps(content, ensure_ascii=False, indent=1 if name == SETTINGS_FILE else None), "utf-8"
-                )
-        if push_to_hub:
-            self.push_to_hub(kwargs.pop("repo_id", folder.resolve().name), **kwargs)
-        return [str(folder / SETTINGS_FILE), str(folder / ITEMS_FILE)]
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> RARecProcessor:
-        """Loads what `save_pretrained` wrote, from a folder or a Hub repository."""
-        path = str(pretrained_model_name_or_path)
-        check_address(path)
-        asked = {name: kwargs[name] for name in ("token", "local_files_only", "cache_dir") if name in kwargs}
-        kwargs["revision"] = resolve_revision(path, kwargs.get("revision"), **asked)  # all files of one commit
-        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
-        found = {name: cached_file(path, name, **hub) for name in (SETTINGS_FILE, ITEMS_FILE)}
-        for name in (SETTINGS_FILE, ITEMS_FILE):
-            if found[name] is None:
-                raise OSError(f"{path} has no file named {name}.")
-        settings = read_table(found[SETTINGS_FILE])
-        table = read_table(found[ITEMS_FILE], ("item_ids", "titles", "attributes"))
-        # The tokenizer's own files say what it is: no look at `config.json`, which may name code that must be trusted
-        with reading(f"A file of the tokenizer in {path}"):
-            try:
-                tokenizer = AutoTokenizer.from_pretrained(path, config=PreTrainedConfig(), **kwargs)
-            except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-                raise
-            except Exception as error:  # the readers of its files have no errors in common
-                raise ValueError(f"The tokenizer's files of {path} cannot be read: {error}") from error
-        limits = {name: settings[name] for name in _SETTINGS if name in settings}
-        return cls(tokenizer, **table, templates=settings.get("templates"), **limits)
-
-
-__all__ = ["HUB_ARGUMENTS", "RARecProcessor"]
+__all__ = ["RARecProcessor"]

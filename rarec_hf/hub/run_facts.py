@@ -17,7 +17,7 @@ from ..checkpoint_folder import REPRESENTATIONS_FILE
 from ..checkpoint_reading import BACKBONE_FOLDER
 from ..configuration_rarec import RARecConfig
 from ..modeling_rarec import RARecForSequentialRecommendation
-from ..processing_rarec import ITEMS_FILE, SETTINGS_FILE
+from ..processor_files import ITEMS_FILE, SETTINGS_FILE
 from ..training.arguments import AlignmentArguments, DataArguments, EncoderArguments, RARecTrainingArguments
 from ..training.command_line import default_text_layers
 from ..training.run_folder import ENVIRONMENT_FILE
