@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ def word_vectors(texts: Sequence[str], width: int) -> Tensor:
     """
     if width < 1:
         raise ValueError(f"Expected `width` >= 1, got {width}.")
-    words = TitleTfidf().fit(texts).vectors
+    words: Any = TitleTfidf().fit(texts).vectors  # scipy CSR
     if words.shape[1] <= width:
         reduced = words.toarray()
     else:
