@@ -17,22 +17,25 @@ from transformers import HfArgumentParser
 
 from rarec_hf import RARecForSequentialRecommendation
 from rarec_hf.training import job
+from rarec_hf.training.alignment_arguments import option
 from rarec_hf.training.alignment_picture import Shown, draw, numbers_table, others
-from rarec_hf.training.arguments import DataArguments, _f
+from rarec_hf.training.arguments import DataArguments
 
 
 @dataclass
 class MapArguments:
     """The picture."""
 
-    model: str = _f("outputs/rarec", "Folder that train.py left, or a Hub repository; may stand first without a name.")
-    picture: str = _f("alignment_map.png", "PNG to write.")
-    method: str = _f("tsne", "How widths become two.", choices=["tsne", "pca"])
-    n_items: int = _f(1500, "Items drawn.")
-    n_users: int = _f(150, "Users drawn.")
-    seed: int = _f(0, "Of the draw and of t-SNE.")
-    text_encoder: str | None = _f(None, "A text model to draw beside, such as BERT: folder or Hub id.")
-    id_encoders: list[str] | None = _f(None, "Folders of further ID encoders to draw beside, such as ComiRec.")
+    model: str = option(
+        "outputs/rarec", "Folder that train.py left, or a Hub repository; may stand first without a name."
+    )
+    picture: str = option("alignment_map.png", "PNG to write.")
+    method: str = option("tsne", "How widths become two.", choices=["tsne", "pca"])
+    n_items: int = option(1500, "Items drawn.")
+    n_users: int = option(150, "Users drawn.")
+    seed: int = option(0, "Of the draw and of t-SNE.")
+    text_encoder: str | None = option(None, "A text model to draw beside, such as BERT: folder or Hub id.")
+    id_encoders: list[str] | None = option(None, "Folders of further ID encoders to draw beside, such as ComiRec.")
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def known_options(parser: argparse.ArgumentParser) -> set[str]:
 def options_in(script: Path) -> set[str]:
     """Of a script, by its text: arguments of a parser, and fields of a dataclass that is read as options."""
     text = script.read_text("utf-8")
-    fields = re.findall(r"^    (\w+): .* = _f\(", text, flags=re.M)
+    fields = re.findall(r"^    (\w+): .* = option\(", text, flags=re.M)
     return set(re.findall(r"add_argument\(\s*\"(--\w+)\"", text)) | {f"--{name}" for name in fields}
 
 
