@@ -32,6 +32,14 @@ def padded_histories(histories: Sequence[Sequence[int] | np.ndarray], latest: in
     return nn.utils.rnn.pad_sequence(recent, batch_first=True, padding_value=-1)
 
 
+def change_marks(tensors: Sequence[Tensor]) -> list[tuple] | None:
+    """What differs, compared with an earlier one, once any of these tensors was changed, moved or cast; None where
+    that cannot be told, as inference tensors do not count their changes."""
+    if any(tensor.is_inference() for tensor in tensors):
+        return None
+    return [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in tensors]
+
+
 @dataclass
 class IDEncoderOutput(ModelOutput):
     """
@@ -214,5 +222,6 @@ __all__ = [
     "IDEncoderModel",
     "IDEncoderOutput",
     "catalogue_digest",
+    "change_marks",
     "padded_histories",
 ]

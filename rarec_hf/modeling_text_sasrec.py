@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from .catalogue_rows import pieces
 from .configuration_id_encoders import TextSASRecConfig
+from .id_encoder import change_marks
 from .modeling_sasrec import SASRecModel
 
 METRIC_UNIT = 0.1  # at the learning rate of the other weights the metric would leave the cosine at once
@@ -101,11 +102,10 @@ class TextSASRecModel(SASRecModel):
         """[`measured`] of all items, kept until the weights change: answering one user needs them whole."""
         if not self.config.text_metric or (torch.is_grad_enabled() and self.metric.weight.requires_grad):
             return self._measured_rows()
-        read = (self.metric.weight, self.texts)
-        if any(tensor.is_inference() for tensor in read):  # these do not count their changes
+        marks = change_marks((self.metric.weight, self.texts))
+        if marks is None:
             return self._measured_rows()
-        of = [(tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device) for tensor in read]
-        of.append(torch.is_autocast_enabled(self.texts.device.type))
+        of = (marks, torch.is_autocast_enabled(self.texts.device.type))
         known = self._measured  # read once: another thread may set it anew meanwhile
         if known is None or known[0] != of:
             self._measured = known = (of, self._measured_rows().detach())

@@ -90,9 +90,9 @@ class RARecProcessor(ProcessorFilesMixin):
                 f"Expected one title and one set of attributes an item, got {len(ids)} ids, {len(titles)} titles and "
                 f"{len(attributes)} attributes."
             )
-        limits = {name: getattr(self, name) for name in PROCESSOR_SETTINGS}
+        settings = {name: getattr(self, name) for name in PROCESSOR_SETTINGS}
         table = ([*self.item_ids, *ids], [*self.titles, *titles], [*self.attributes, *attributes])
-        return type(self)(self.tokenizer, *table, templates=self.templates, **limits)
+        return type(self)(self.tokenizer, *table, templates=self.templates, **settings)
 
     def __repr__(self) -> str:
         tokenizer, titles = type(self.tokenizer).__name__, self.max_history_items

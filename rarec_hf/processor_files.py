@@ -74,8 +74,8 @@ class ProcessorFilesMixin(ProcessorMixin):
                 raise
             except Exception as error:  # the readers of its files have no errors in common
                 raise ValueError(f"The tokenizer's files of {path} cannot be read: {error}") from error
-        limits = {name: settings[name] for name in PROCESSOR_SETTINGS if name in settings}
-        return cls(tokenizer, **table, templates=settings.get("templates"), **limits)
+        fields = {name: settings[name] for name in ("templates", *PROCESSOR_SETTINGS) if name in settings}
+        return cls(tokenizer, **table, **fields)
 
 
 __all__ = ["HUB_ARGUMENTS", "ITEMS_FILE", "LIMITS", "PROCESSOR_SETTINGS", "SETTINGS_FILE", "ProcessorFilesMixin"]

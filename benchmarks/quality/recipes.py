@@ -31,7 +31,7 @@ WIDE = {
 }
 WEIGHTED_WIDE = WIDE | {"encoder_weighted_negatives": True}
 COSINE = {"encoder_lr_scheduler": "cosine", "encoder_epochs": 8, "encoder_patience": 8}  # all of it is run
-LONG_HISTORY = 50  # items; where most users have more, these are tried too
+LONG_HISTORY = 50  # items; where most users have more, LONG stands for the cosines, and LONG_TEXT is tried too
 LONG = {
     "encoder_block": "original",
     "encoder_hidden_size": 128,

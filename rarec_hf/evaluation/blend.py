@@ -103,6 +103,15 @@ def fit_weights(parts: Callable[[slice], Tensor], labels: Tensor, scale: Tensor,
     return torch.tensor(found.x, dtype=torch.float32, device=scale.device) / scale
 
 
+def seen_beside(histories: Sequence[np.ndarray], targets: Sequence[int] | np.ndarray | Tensor, n_items: int) -> Tensor:
+    """Which items `(n, n_items)` the ranking leaves out beside each target: those of the history but the target."""
+    rows, items = flatten_histories(histories, n_items)
+    seen = torch.zeros(len(histories), n_items, dtype=torch.bool)
+    seen[torch.as_tensor(rows), torch.as_tensor(items)] = True
+    seen[torch.arange(len(histories)), torch.as_tensor(np.asarray(targets))] = False
+    return seen
+
+
 def _all_scores(
     scorers: Sequence[Scorer],
     histories: Sequence[np.ndarray],
@@ -118,10 +127,7 @@ def _all_scores(
         some = [np.asarray(histories[row]) for row in range(start, min(n, start + batch_size))]
         scores = torch.stack([torch.as_tensor(scorer(some)).float() for scorer in scorers])
         if exclude_seen:
-            rows, items = flatten_histories(some, scores.shape[2])
-            seen = torch.zeros(scores.shape[1:], dtype=torch.bool)
-            seen[torch.as_tensor(rows), torch.as_tensor(items)] = True
-            seen[torch.arange(len(some)), torch.as_tensor(np.asarray(targets[start : start + len(some)]))] = False
+            seen = seen_beside(some, targets[start : start + len(some)], scores.shape[2])
             scores = scores.masked_fill(seen, float("-inf"))
         parts.append(scores)
         start += len(some)
@@ -130,4 +136,4 @@ def _all_scores(
     return torch.cat(parts, 1)
 
 
-__all__ = ["Blend", "fit_weights", "spread"]
+__all__ = ["Blend", "fit_weights", "seen_beside", "spread"]

@@ -7,7 +7,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from ..evaluation.blend import fit_weights, spread
+from ..evaluation.blend import fit_weights, seen_beside, spread
 from ..modeling_rarec import RARecForSequentialRecommendation
 from .ranking_trainer import RankingDataset
 
@@ -48,14 +48,15 @@ def fit_gains(
     known = data.targets.users if model.id_encoder.takes_users else None
     users, vectors = model.represent_users(histories, progress=progress, users=known, process=process)
     items, item_vectors = model.catalogue_items().to(users.device), model.id_encoder.item_vectors().detach()
-    targets = torch.as_tensor(np.asarray(data.targets.targets), device=users.device)
+    chosen = np.asarray(data.targets.targets)
+    targets = torch.as_tensor(chosen, device=users.device)
 
     def parts(rows: slice) -> Tensor:
         """(3, rows, n_items): the encoder's scores, -inf for items that the ranking leaves out, and both cosines."""
         encoder = model.id_encoder.scores(vectors[rows], item_vectors).float()
-        for place, history in enumerate(histories[rows] if exclude_seen else []):
-            seen = torch.as_tensor(np.asarray(history, dtype=np.int64), device=users.device)
-            encoder[place, seen[seen != targets[rows][place]]] = float("-inf")
+        if exclude_seen:
+            seen = seen_beside(histories[rows], chosen[rows], encoder.shape[1]).to(encoder.device)
+            encoder = encoder.masked_fill(seen, float("-inf"))
         return torch.stack([encoder, *head.parts(users[rows], items)])
 
     scale = spread(parts(slice(0, batch_size))).detach()

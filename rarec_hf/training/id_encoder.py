@@ -17,7 +17,7 @@ from transformers import EarlyStoppingCallback, TrainingArguments, set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from ..data.splits import Split, Targets
-from ..id_encoder import IDEncoderModel, catalogue_digest, padded_histories
+from ..id_encoder import IDEncoderModel, catalogue_digest, change_marks, padded_histories
 from ..id_encoders import ID_ENCODERS
 from ..processes import several
 from .arguments import EncoderArguments
@@ -125,14 +125,11 @@ def encoder_scorer(encoder: IDEncoderModel) -> Any:
     kept: dict[str, Any] = {"of": None, "vectors": None}
 
     def item_vectors() -> torch.Tensor:
-        read = [*encoder.parameters(), *encoder.buffers()]
-        if any(tensor.is_inference() for tensor in read):  # these do not count their changes
-            return encoder.item_vectors()
-        of = [(tensor.data_ptr(), tensor._version) for tensor in read]
-        if of == kept["of"]:
+        of = change_marks([*encoder.parameters(), *encoder.buffers()])
+        if of is not None and of == kept["of"]:
             return kept["vectors"]
         vectors = encoder.item_vectors()
-        if vectors.nbytes <= MOST_KEPT_BYTES:
+        if of is not None and vectors.nbytes <= MOST_KEPT_BYTES:
             kept.update(of=of, vectors=vectors)
         return vectors
 

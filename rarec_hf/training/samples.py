@@ -103,9 +103,10 @@ class AlignmentCollator:
         # Drawn from what the batch holds: alike in every process, and again when a run goes on within an epoch
         generator = torch.Generator().manual_seed(zlib.crc32(np.stack([chosen, users]).tobytes()))
         n_items = len(self.processor.item_ids)
-        drawn = torch.randint(0, n_items, (max(0, self.n_negatives),), generator=generator).numpy()
         if self.n_negatives < 0:
             drawn = np.arange(n_items)
+        else:
+            drawn = torch.randint(0, n_items, (self.n_negatives,), generator=generator).numpy()
         items = np.unique(np.concatenate([chosen, drawn]))
         targets = np.searchsorted(items, chosen)
         negatives = np.stack([~np.isin(items, sample["history"]) for sample in samples])
